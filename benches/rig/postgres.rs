@@ -24,7 +24,7 @@ pub(crate) struct Postgres {
 
 struct Programs {
     directory: PathBuf,
-    /// Where the bench runs as root, as whom PostgreSQL refuses to run.
+    /// User and group that the server runs as, where the bench is root: PostgreSQL refuses to run as root.
     user: Option<(u32, u32)>,
 }
 

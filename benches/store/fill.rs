@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-/// What a store is filled with.
+/// Numbers of rows that a store is filled with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contents {
     pub(crate) tasks: u64,

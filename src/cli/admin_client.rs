@@ -52,7 +52,7 @@ pub(super) struct AdminClient {
 /// Client of what the admin listener shows without a token.
 pub(super) struct HealthClient(Listener);
 
-/// Whether a gateway is ready.
+/// Readiness of a gateway.
 pub(super) struct GatewayReadiness {
     /// `None` if it is.
     pub problem: Option<String>,

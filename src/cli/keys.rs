@@ -30,7 +30,7 @@ enum KeysCommand {
         /// The key's name in logs and lists; without it, one is made.
         #[arg(long)]
         id: Option<String>,
-        /// When it ends: "30d", or "2030-01-01T00:00:00Z". Without it, never.
+        /// Time of its end: "30d", or "2030-01-01T00:00:00Z". Without it, never.
         #[arg(long, value_name = "WHEN")]
         expires: Option<String>,
         /// A network from where it is good, in place of its tenant's, like "203.0.113.0/24"; as often as needed.
@@ -43,7 +43,7 @@ enum KeysCommand {
     /// Change a key's end, addresses or note. What is not named stays.
     Set {
         id: String,
-        /// When it ends: "30d" from now, or "2030-01-01T00:00:00Z"; "never" takes the end away.
+        /// Time of its end: "30d" from now, or "2030-01-01T00:00:00Z"; "never" takes the end away.
         #[arg(long, value_name = "WHEN")]
         expires: Option<String>,
         /// A network from where it is good, in place of those that it has; "any" takes them away.

@@ -156,12 +156,12 @@ pub struct AdminTokenSettings {
     pub role: AdminRole,
 }
 
-/// What a token of the admin API is good for.
+/// Role of a token of the admin API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminRole {
-    /// To look at everything.
+    /// Its holder may look at everything.
     Read,
-    /// To change everything, too.
+    /// Its holder may change everything, too.
     Operate,
 }
 
@@ -359,7 +359,7 @@ pub struct KeySettings {
     /// SHA-256 of the secret: the secret itself is forgotten once the file is read.
     pub sha256: [u8; 32],
     pub expires: Option<SystemTime>,
-    /// From where the key is good, in place of the tenant's addresses; empty: those count.
+    /// Addresses that the key is good from, in place of the tenant's; empty: the tenant's count.
     pub addresses: Networks,
 }
 

@@ -17,7 +17,7 @@ impl Shared {
             return;
         }
         for search in searched.iter().filter(|search| self.hub.leads(&search.account, Instant::now())) {
-            // What is not told is told after the next search.
+            // A list that could not be written is written after the next search.
             self.write_orphans(&search.account, told_orphans(&search.unclaimed())).await;
         }
     }

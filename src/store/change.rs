@@ -45,7 +45,7 @@ pub enum Change {
     /// entry already, or there is no such task. Webhooks are told in the same transaction.
     Settle {
         entry: Arc<Entry>,
-        /// What webhooks tell beside the entry. No other process needs it.
+        /// Facts that webhooks tell beside the entry. No other process needs them.
         #[serde(skip)]
         report: Option<Arc<EndReport>>,
     },

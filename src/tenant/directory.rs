@@ -92,7 +92,7 @@ pub struct ConfiguredKey {
     /// The key's loggable name.
     pub id: Arc<str>,
     pub expires: Option<SystemTime>,
-    /// From where the key is good, in place of the tenant's addresses; empty: those count.
+    /// Addresses that the key is good from, in place of the tenant's; empty: the tenant's count.
     pub(super) addresses: Networks,
     /// `None` for the sidecar's key, which nobody presents.
     pub(super) digest: Option<KeyDigest>,
@@ -300,7 +300,7 @@ impl Tenant {
 }
 
 impl ConfiguredKey {
-    /// From where the key is good, in place of the tenant's addresses; empty: those count.
+    /// Addresses that the key is good from, in place of the tenant's; empty: the tenant's count.
     pub fn addresses(&self) -> &Networks {
         &self.addresses
     }

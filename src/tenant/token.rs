@@ -11,7 +11,7 @@ use crate::config::{AdminRole, AdminSettings, Secret};
 /// One token, as its digest.
 pub struct AdminToken {
     digest: KeyDigest,
-    /// Who holds it; `None` for the token without a name.
+    /// Name of its holder; `None` for the token without a name.
     pub name: Option<Arc<str>>,
     pub role: AdminRole,
 }

@@ -37,7 +37,7 @@ fn ended_task(kind: EventType, entry: &Entry, report: &EndReport, currency: &str
         "task_id": task_id,
         "key_id": &*entry.key_id,
         "model": &*entry.model,
-        // As a poll tells it.
+        // The status has the name that a poll tells.
         "status": if kind == EventType::TaskLost { Status::Unknown.name() } else { &entry.status },
         "submitted_at": moment(entry.submitted_at),
         "ended_at": report.ended_at.map(moment),

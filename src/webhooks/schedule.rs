@@ -12,7 +12,7 @@ use crate::store::{LeaseWish, QueueStanding};
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     queues: HashMap<Box<str>, QueueHealth, RandomState>,
-    /// Where the next choice begins, so that queues take turns.
+    /// Place where the next choice begins, so that queues take turns.
     turn: usize,
 }
 

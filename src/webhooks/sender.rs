@@ -99,7 +99,7 @@ impl WebhookSender {
                 () = sender.freed.notified() => {}
                 () = sleep_until(until.into()) => continue,
             }
-            // What comes together is leased together.
+            // Deliveries that come together are leased together.
             sleep(GATHER).await;
         }
         let ended = async {
@@ -121,7 +121,7 @@ impl WebhookSender {
         let lease = Change::Deliver(DeliveryChange::Lease(wishes));
         let leased = match self.store.commit(lease).await {
             Ok(Outcome::Leased(leased)) => leased,
-            // Where the store does not say in time what was leased, it is due again after the lease.
+            // Deliveries whose lease the store does not confirm in time are due again after the lease.
             Ok(_) | Err(_) => return Ok(Some(Instant::now() + AFTER_FAULT)),
         };
         for delivery in leased {

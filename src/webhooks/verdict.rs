@@ -15,7 +15,7 @@ pub(super) enum TryOutcome {
     Silent(String),
     /// Nobody is to be told any more, for this reason.
     Pointless(&'static str),
-    /// This version does not know the event.
+    /// The event is of a kind that this version does not know.
     Unknown,
 }
 
@@ -57,7 +57,7 @@ impl TryOutcome {
         }
     }
 
-    /// Whether the endpoint is well; `None` where the try does not show that.
+    /// True if the endpoint is well; `None` where the try does not show that.
     pub(super) fn is_well(&self) -> Option<bool> {
         match self {
             Self::Answered { status, .. } => Some(matches!(status, 200..300 | 410)),

@@ -6,7 +6,7 @@ from gateway import KEY, URL, WRONG_KEY, check, finish, same, step
 QUESTION = [{"role": "user", "content": "Where does the sun rise?"}]
 MODEL = "qwen3-coder-plus"
 BASES = ["/wan/apps/anthropic", "/alibabacloudapi/apps/anthropic", "/apps/anthropic"]
-# What Claude Code sends beside the library's own headers.
+# Headers that Claude Code sends beside the library's own.
 HABITS = {
     "anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14",
     "x-app": "cli",

@@ -1,19 +1,11 @@
 """A page in a real Chromium works with the gateway by itself, with a token that it gets from its own backend: it submits a
 task, holds a poll, plays the video, and opens a WebSocket. The page of a foreign origin, and an expired token, get nothing.
-
-    DASHGATE_CHROMIUM    the browser's program, in place of the system's
 """
 
-import json
-import os
-import queue
-import shutil
-import subprocess
-import threading
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from gateway import KEY, URL, check, same, scratch, step
+from browser import PageServer, browser, serve
+from gateway import KEY, URL, check, same, step
 
 # The mounts of the gateway name the first one in `cors`.
 OWN, FOREIGN = "app.example.com", "evil.example"
@@ -81,58 +73,26 @@ async function foreign() {
     .replace("FOREIGN", FOREIGN)
     .encode()
 )
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required --mute-audio
---disable-features=HttpsUpgrades --remote-debugging-port=0"""
 
 
-class Backend(BaseHTTPRequestHandler):
+class Backend(PageServer):
     """The server of the pages, which alone has the key."""
-
-    protocol_version = "HTTP/1.1"
-    reports = queue.Queue()
 
     def do_GET(self):
         path, _, seconds = self.path.partition("?")
         if path != "/token":
-            return self.answer(200 if path == "/" else 404, "text/html", PAGE if path == "/" else b"")
+            return self.answer(200 if path == "/" else 404, {"Content-Type": "text/html"}, PAGE if path == "/" else b"")
         made = urllib.request.Request(
             f"{URL}/api/v1/tokens?expire_in_seconds={int(seconds)}", b"", {"Authorization": f"Bearer {KEY}"}
         )
         with urllib.request.urlopen(made, timeout=30) as answer:
-            self.answer(200, "application/json", answer.read())
-
-    def do_POST(self):
-        self.reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.answer(204, "text/plain", b"")
-
-    def answer(self, status, kind, body):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+            self.answer(200, {"Content-Type": "application/json"}, answer.read())
 
 
 def main():
-    program = os.environ.get("DASHGATE_CHROMIUM") or shutil.which("chromium")
-    check(program, "there is no chromium")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    at = f"127.0.0.1:{server.server_port}"
-    with scratch() as profile:
-        command = [program, *FLAGS.split(), f"--user-data-dir={profile}", f"http://{OWN}/"]
-        command.insert(1, f"--host-resolver-rules=MAP {OWN} {at}, MAP {FOREIGN} {at}")
-        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            own, foreign = (Backend.reports.get(timeout=120) for _ in range(2))
-        finally:
-            # Its processes end in order, so that nothing is left that still writes into the profile.
-            browser.terminate()
-            browser.wait(30)
+    at = serve(Backend)
+    with browser(f"http://{OWN}/", f"--host-resolver-rules=MAP {OWN} {at}, MAP {FOREIGN} {at}"):
+        own, foreign = (Backend.report() for _ in range(2))
     step("its own page:", own)
     step("a foreign page:", foreign)
     check("error" not in own, own)

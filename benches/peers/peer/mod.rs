@@ -23,9 +23,9 @@ use crate::rig::process::{Process, Taken};
 pub(crate) enum Kind {
     /// dashgate with everything on.
     Dashgate,
-    /// The same on PostgreSQL. The server runs on the load's processors.
+    /// dashgate with its store on PostgreSQL, whose server runs on the load's processors.
     Replica,
-    /// Three of these, which connections take in turn.
+    /// Three replicas of dashgate on PostgreSQL, which connections take in turn.
     Replicas,
     /// map, limit_req, header check, rewrite, access log.
     Nginx,

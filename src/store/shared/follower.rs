@@ -34,7 +34,7 @@ pub(in crate::store) struct FollowerStart {
     pub(in crate::store) positions: Positions,
 }
 
-/// How far the follower has come, for whoever looks.
+/// Progress of the follower, for whoever looks.
 #[derive(Debug)]
 pub(in crate::store) struct FollowerProgress {
     /// Set once commits have left the log that were not read.

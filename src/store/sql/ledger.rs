@@ -38,7 +38,7 @@ pub(in crate::store) struct LedgerWriter {
     changed: Vec<Arc<str>>,
     /// Endpoints that are told of events.
     pub(in crate::store) subscriptions: Arc<Subscriptions>,
-    /// This transaction has deliveries to be sent.
+    /// True if the transaction has deliveries to be sent.
     pub(in crate::store) has_deliveries: bool,
     /// Former names of tenants, once they are known.
     pub(in crate::store) former_names: Option<FormerNames>,

@@ -1,4 +1,4 @@
-// How things are now: figures and plots of this gateway from its metrics, and the accounts.
+// The state of things: figures and plots of this gateway from its metrics, and the accounts.
 
 import { fill, h, link } from "../elements.js";
 import { clockTime, count, figure, percent, seconds } from "../figures.js";
