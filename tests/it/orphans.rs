@@ -2,7 +2,6 @@
 
 mod assignments;
 
-use std::process::Command;
 use std::time::Duration;
 
 use dashgate::config::{Config, OrphanTimes};
@@ -12,8 +11,7 @@ use serde_json::{Value, json};
 use crate::clients::ClientScript;
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{
-    ADMIN_TOKEN, Client, Gateway, Message, StateDirectory, TENANT_KEY, UPSTREAM_KEY, configuration,
-    eventually, message,
+    Client, Gateway, Message, StateDirectory, TENANT_KEY, UPSTREAM_KEY, configuration, eventually, message,
 };
 use crate::metrics::Page;
 
@@ -165,12 +163,7 @@ fn a_task_whose_answer_was_lost_is_listed() {
     );
     assert_eq!(orphan["status"], "PENDING");
     assert_eq!(counted(&gateway), 1.0);
-    let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["orphans", "list", "--admin", &format!("http://{}", gateway.admin)])
-        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .output()
-        .expect("the program");
-    let table = String::from_utf8(output.stdout).expect("text");
+    let table = gateway.printed("orphans", &["list"]);
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1][..4], ["main", lost, MODEL, "PENDING"], "{table}");
     assert_eq!(rows.len(), 2, "{table}");
@@ -317,14 +310,8 @@ fn an_orphan_of_a_shared_account_is_an_operator_s_to_assign() {
     ] {
         assert_eq!(gateway.administer(&line, body).json()["code"], expected);
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["orphans", "assign", "main", &task, "--tenant", "one", "--key-id", "one-key", "--json"])
-        .args(["--admin", &format!("http://{}", gateway.admin)])
-        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .output()
-        .expect("the program");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let assigned: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let assign = ["assign", "main", &task, "--tenant", "one", "--key-id", "one-key", "--json"];
+    let assigned: Value = serde_json::from_str(&gateway.printed("orphans", &assign)).expect("JSON");
     assert_eq!((&assigned["task_id"], &assigned["tenant"]), (&json!(task), &json!("one")));
     assert!(ids(&gateway).is_empty());
     let again = submit_keyed(&gateway, "k");

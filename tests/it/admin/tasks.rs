@@ -1,14 +1,13 @@
 //! One task by its id, from the API and from the command line: whose it is, why it failed, what it cost.
 
 use std::io::Write as _;
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use crate::harness::calls::{SYNTHESIS, poll, submit, task};
-use crate::harness::{ADMIN_TOKEN, Gateway, UPSTREAM_KEY, Upstream, answer, configuration};
+use crate::harness::{Gateway, UPSTREAM_KEY, Upstream, answer, configuration};
 
 const TASK: &str = "0385dc79-5ff8-4d82-bcb6-b08628dbf5a5";
 
@@ -42,21 +41,6 @@ fn show(gateway: &Gateway) -> Value {
     let got = gateway.administer(&format!("GET /admin/tasks/{TASK}"), "");
     assert_eq!(got.status(), 200, "{}", got.text());
     got.json()
-}
-
-fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["tasks", "--admin", &format!("http://{}", gateway.admin)])
-        .args(arguments)
-        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .output()
-        .expect("the program")
-}
-
-fn printed(gateway: &Gateway, arguments: &[&str]) -> String {
-    let output = run(gateway, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
@@ -126,9 +110,9 @@ fn the_command_shows_what_an_operator_needs() {
     let gateway = gateway(&upstream);
     assert_eq!(gateway.ask(submit()).status(), 200);
     fails.store(true, Ordering::SeqCst);
-    let refreshed = printed(&gateway, &["refresh", TASK]);
+    let refreshed = gateway.printed("tasks", &["refresh", TASK]);
     assert!(refreshed.starts_with("DashScope was asked just now.\n"), "{refreshed}");
-    let shown = printed(&gateway, &["show", TASK]);
+    let shown = gateway.printed("tasks", &["show", TASK]);
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     for row in [
         &["task", TASK][..],
@@ -139,7 +123,8 @@ fn the_command_shows_what_an_operator_needs() {
     ] {
         assert!(rows.iter().any(|found| found == row), "{row:?} is not in\n{shown}");
     }
-    let json: Value = serde_json::from_str(&printed(&gateway, &["show", TASK, "--json"])).expect("JSON");
+    let json: Value =
+        serde_json::from_str(&gateway.printed("tasks", &["show", TASK, "--json"])).expect("JSON");
     assert_eq!(json["status"], "FAILED");
     let found = ["list", "--tenant", "one", "--status", "FAILED", "--key", "one-key", "--model", "wan*"];
     for (arguments, lines) in [
@@ -148,9 +133,9 @@ fn the_command_shows_what_an_operator_needs() {
         (&["list", "--to", "2026-01-01"], 1),
         (&["list", "--from", "2026-01-01", "--json"], 1),
     ] {
-        assert_eq!(printed(&gateway, arguments).lines().count(), lines, "{arguments:?}");
+        assert_eq!(gateway.printed("tasks", arguments).lines().count(), lines, "{arguments:?}");
     }
-    let none = run(&gateway, &["show", "none"]);
+    let none = gateway.command("tasks", &["show", "none"]);
     let said = String::from_utf8_lossy(&none.stderr);
     assert!(none.status.code() == Some(1) && said.contains("no task `none` is known"), "{said}");
 }

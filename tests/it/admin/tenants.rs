@@ -1,13 +1,9 @@
 //! Tenants at run time: made, changed, suspended and deleted, over a restart and beside the configuration's own.
 
-use std::process::{Command, Output};
-
 use serde_json::{Value, json};
 
 use crate::harness::calls::{GENERATION, check_refusal};
-use crate::harness::{
-    ADMIN_TOKEN, Gateway, Message, UPSTREAM_KEY, Upstream, answer, configuration, eventually, message,
-};
+use crate::harness::{Gateway, Message, UPSTREAM_KEY, Upstream, answer, configuration, eventually, message};
 
 fn upstream() -> Upstream {
     Upstream::answering(answer("200 OK", &[], "{}"))
@@ -128,47 +124,31 @@ fn a_thousand_tenants_are_made_and_found() {
     assert_eq!(listed["tenants"].as_array().map(Vec::len), Some(1000), "all but `one`, in two pages");
 }
 
-fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["tenants", "--admin", &format!("http://{}", gateway.admin)])
-        .args(arguments)
-        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .output()
-        .expect("the program")
-}
-
-#[track_caller]
-fn printed(gateway: &Gateway, arguments: &[&str]) -> String {
-    let output = run(gateway, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
 #[test]
 fn the_command_makes_changes_and_shows_tenants() {
     let upstream = upstream();
     let gateway = Gateway::configured(&text(&upstream, ""));
     let create =
         ["create", "shop", "tenant_limits.concurrent_requests=7", "models=[\"qwen*\"]", "async_header=add"];
-    assert_eq!(printed(&gateway, &create), "shop: made\n");
+    assert_eq!(gateway.printed("tenants", &create), "shop: made\n");
     let key = key_of(&gateway, "shop");
-    assert!(printed(&gateway, &["suspend", "shop"]).starts_with("shop: suspended"));
+    assert!(gateway.printed("tenants", &["suspend", "shop"]).starts_with("shop: suspended"));
     eventually("the tenant is suspended", || call(&gateway, &key).status() == 403);
-    assert!(printed(&gateway, &["resume", "shop"]).starts_with("shop: "));
+    assert!(gateway.printed("tenants", &["resume", "shop"]).starts_with("shop: "));
     assert_eq!(call(&gateway, &key).status(), 200);
-    assert_eq!(printed(&gateway, &["set", "shop", "weight=5"]), "shop: changed\n");
-    let shown = printed(&gateway, &["show", "shop"]);
+    assert_eq!(gateway.printed("tenants", &["set", "shop", "weight=5"]), "shop: changed\n");
+    let shown = gateway.printed("tenants", &["show", "shop"]);
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     for row in
         [&["weight", "5"][..], &["source", "admin"], &["use.concurrent_requests", "7"], &["use.running", "0"]]
     {
         assert!(rows.iter().any(|found| found == row), "{row:?} is not in\n{shown}");
     }
-    let list = printed(&gateway, &["list"]);
+    let list = gateway.printed("tenants", &["list"]);
     assert!(list.lines().any(|line| line.starts_with("one ") && line.contains("config")), "{list}");
-    let refused = run(&gateway, &["set", "shop", "colour=red"]);
+    let refused = gateway.command("tenants", &["set", "shop", "colour=red"]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(1) && said.contains("colour"), "{said}");
-    assert_eq!(run(&gateway, &["set", "shop", "weight"]).status.code(), Some(64));
-    assert!(printed(&gateway, &["delete", "shop"]).starts_with("shop: deleted"));
+    assert_eq!(gateway.command("tenants", &["set", "shop", "weight"]).status.code(), Some(64));
+    assert!(gateway.printed("tenants", &["delete", "shop"]).starts_with("shop: deleted"));
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use dashgate::app::{self, RunningGateway};
 use dashgate::config::{Config, LogTarget};
@@ -133,6 +134,24 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn administer(&self, request_line: &str, body: &str) -> Message {
         administer(self.admin, request_line, body)
+    }
+
+    /// Runs a command of the program as a client of the admin listener.
+    pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_dashgate"))
+            .args([name, "--admin", &format!("http://{}", self.admin)])
+            .args(arguments)
+            .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .expect("the program")
+    }
+
+    /// Output of a command that succeeds.
+    #[track_caller]
+    pub(crate) fn printed(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.command(name, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// Sends a request on a connection of its own, and returns the answer.

@@ -31,7 +31,7 @@ fn who_holds_a_key_rotates_it() {
     for ended in [&old, &new] {
         assert_eq!(outcome(&gateway, ended), "expired_key");
     }
-    // What the operator says of the key is the same for its new secret, also after a restart.
+    // Addresses and note of the key are the same for its new secret, also after a restart.
     let gateway = Gateway::over(gateway.stop(), &text);
     assert_eq!(outcome(&gateway, &last), "200");
     assert_eq!(status(&gateway, "own"), ["admin live"]);

@@ -1,27 +1,15 @@
 //! `dashgate usage`: the report and the entries, from a running gateway.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use super::calls::{answering, ask_chat};
-use crate::harness::{ADMIN_TOKEN, answer, eventually};
+use crate::harness::{answer, eventually};
 
 #[test]
 fn the_command_shows_the_report_and_the_entries() {
     const ANSWER: &str = r#"{"usage":{"prompt_tokens":30,"completion_tokens":20,"total_tokens":50}}"#;
     let (_upstream, gateway) = answering(answer("200 OK", &["X-Request-Id: r-7"], ANSWER));
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
-            .arg("usage")
-            .args(["--admin", &format!("http://{}", gateway.admin)])
-            .args(arguments)
-            .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-            .output()
-            .expect("the program");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    };
+    let run = |arguments: &[&str]| gateway.printed("usage", arguments);
     ask_chat(&gateway);
     ask_chat(&gateway);
     // Entries are written a moment after the last byte.

@@ -1,6 +1,5 @@
 //! New prices for past uses: each difference is corrected once, however often prices change.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use dashgate::usage::{Amount, Charge};
 use serde_json::{Value, json};
 
 use super::{priced, second};
-use crate::harness::{ADMIN_TOKEN, Gateway, StateDirectory, Upstream, answer};
+use crate::harness::{Gateway, StateDirectory, Upstream, answer};
 
 const RANGE: &str = r#""from":"2026-11-01","to":"2026-12-01""#;
 const NOVEMBER: &str = "2026-11-10T00:00:00Z";
@@ -164,15 +163,8 @@ fn many_entries_of_one_moment_are_all_corrected() {
         .map(|number| entry(EntrySource::Call(number.to_string().into()), "two", "wan2.7-t2v", Some("5")));
     let gateway = gateway(&upstream, &video_second("0.60"), calls.collect());
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
-            .args(["usage", "reprice", "--from", "2026-11-01", "--to", "2026-12-01"])
-            .args(["--admin", &format!("http://{}", gateway.admin)])
-            .args(arguments)
-            .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-            .output()
-            .expect("the program");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
+        let of_the_month = ["reprice", "--from", "2026-11-01", "--to", "2026-12-01"];
+        gateway.printed("usage", &[&of_the_month, arguments].concat())
     };
     let dry: Value = serde_json::from_str(&run(&["--dry-run", "--json"])).expect("JSON");
     assert_eq!(

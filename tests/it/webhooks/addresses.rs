@@ -47,7 +47,7 @@ fn an_address_of_a_submit_is_told_of_its_task_alone() {
         [&serde_json::json!(true), &serde_json::json!("task.succeeded")]
     );
     assert_eq!(told["url"], "https://hooks.acme.example/jobs/1");
-    // What goes through the tunnel is TLS: the inner side gets no delivery in clear.
+    // The tunnel carries TLS: the inner side gets no delivery in clear.
     assert!(inside.requests().iter().all(|seen| seen.field("webhook-id").is_none()));
 }
 

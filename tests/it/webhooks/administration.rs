@@ -1,28 +1,12 @@
 //! The operator's side: the list of deliveries, tests and redeliveries, by the admin API and the command, and metrics.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
 use super::{SECRETS, configured, endpoint, hook, listed, run_task, upstream, verified, wait_for_ends};
-use crate::harness::{ADMIN_TOKEN, Gateway, eventually};
+use crate::harness::{Gateway, eventually};
 use crate::metrics::Page;
-
-fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["webhooks", "--admin", &format!("http://{}", gateway.admin)])
-        .args(arguments)
-        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .output()
-        .expect("the program")
-}
-
-fn printed(gateway: &Gateway, arguments: &[&str]) -> String {
-    let output = run(gateway, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
 
 #[test]
 fn deliveries_are_listed_in_pages() {
@@ -60,7 +44,7 @@ fn a_delivery_is_sent_again_under_its_id() {
     let again = format!("POST /admin/webhooks/deliveries/{id}/redeliver");
     assert_eq!(gateway.administer(&again, "").json(), json!({ "id": id }));
     eventually("it comes again", || endpoint.requests().len() == 2);
-    assert_eq!(printed(&gateway, &["redeliver", &id]), format!("{id}: on its way again\n"));
+    assert_eq!(gateway.printed("webhooks", &["redeliver", &id]), format!("{id}: on its way again\n"));
     eventually("it comes once more", || endpoint.requests().len() == 3);
     for delivery in endpoint.requests() {
         assert_eq!(delivery.field("webhook-id").as_deref(), Some(&*id));
@@ -68,7 +52,7 @@ fn a_delivery_is_sent_again_under_its_id() {
     }
     let unknown = gateway.administer("POST /admin/webhooks/deliveries/msg_0/redeliver", "");
     assert_eq!((unknown.status(), &unknown.json()["code"]), (404, &json!("no_such_delivery")));
-    let refused = run(&gateway, &["redeliver", "msg_0"]);
+    let refused = gateway.command("webhooks", &["redeliver", "msg_0"]);
     assert_eq!(refused.status.code(), Some(1));
 }
 
@@ -82,14 +66,14 @@ fn endpoints_are_tried() {
     let payload = verified(&endpoint.only(), &SECRETS[..1]);
     assert_eq!([&payload["type"], &payload["data"]], [&json!("webhook.test"), &json!({"tenant": "one"})]);
     assert_eq!(sent["deliveries"][0].as_str(), endpoint.only().field("webhook-id").as_deref());
-    assert!(printed(&gateway, &["test", "one"]).ends_with(": on its way\n"));
+    assert!(gateway.printed("webhooks", &["test", "one"]).ends_with(": on its way\n"));
     eventually("it comes again", || endpoint.requests().len() == 2);
     wait_for_ends(&gateway);
-    let list = printed(&gateway, &["list", "--tenant", "one", "--state", "delivered"]);
+    let list = gateway.printed("webhooks", &["list", "--tenant", "one", "--state", "delivered"]);
     let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0][..5], ["ID", "TENANT", "EVENT", "STATE", "TRIES"], "{list}");
     assert_eq!((rows.len(), &rows[1][1..5]), (3, &["one", "webhook.test", "delivered", "1"][..]), "{list}");
-    let lines = printed(&gateway, &["list", "--json"]);
+    let lines = gateway.printed("webhooks", &["list", "--json"]);
     let first: Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
     assert_eq!(first["event"], "webhook.test");
     for (body, code) in [(r#"{"tenant":"nobody"}"#, "unknown_tenant"), ("{", "bad_json")] {
@@ -99,7 +83,7 @@ fn endpoints_are_tried() {
     let without = Gateway::configured(&configured(&upstream, &[], ""));
     let refused = without.administer("POST /admin/webhooks/test", r#"{"tenant":"one"}"#);
     assert_eq!(refused.json()["code"], "bad_field");
-    assert_eq!(run(&gateway, &["list", "--state", "done"]).status.code(), Some(64));
+    assert_eq!(gateway.command("webhooks", &["list", "--state", "done"]).status.code(), Some(64));
 }
 
 #[test]
