@@ -124,7 +124,6 @@ static FILES: LazyLock<Vec<PageFile>> = LazyLock::new(|| {
         "words.js"
         "words/en.js"
         "words/zh.js"
-        "views/audit.js"
         "views/configuration.js"
         "views/deliveries.js"
         "views/entries.js"

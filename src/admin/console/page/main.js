@@ -5,7 +5,6 @@ import { field, problemText, values } from "./dialog.js";
 import * as samples from "./samples.js";
 import { isSignedIn, name, signIn, signOut, mayOperate, offers } from "./session.js";
 import { language, t } from "./words.js";
-import * as audit from "./views/audit.js";
 import * as configuration from "./views/configuration.js";
 import * as found from "./views/find.js";
 import * as keys from "./views/keys.js";
@@ -31,7 +30,6 @@ const VIEWS = [
   ["orphans", orphans, "/admin/orphans"],
   ["webhooks", webhooks, "/admin/webhooks/deliveries"],
   ["configuration", configuration, "/admin/config"],
-  ["audit", audit, "/admin/audit"],
 ];
 
 // Views of one thing: the view, and the entry of the navigation that it belongs to.

@@ -1,15 +1,14 @@
-// Search: a task, a key, a tenant or a request, by its id. A leaked secret is sent in a body, and is in no address.
+// Search: a task, a key, a tenant or a request, by its id. A secret that is typed goes nowhere, least of all into the address.
 
 import { fill, h, link, place } from "../elements.js";
 import { ask, problemText } from "../dialog.js";
-import { get, offers, path, send, takes } from "../session.js";
+import { get, offers, path, takes } from "../session.js";
 import { entryTable } from "./entries.js";
 import { facts } from "./facts.js";
 import { keyNamed, keyTable } from "./keys.js";
 import { taskTable } from "./tasks.js";
 import { t } from "../words.js";
 
-const FIND_KEY = "/admin/keys/find";
 const TASK = "/admin/tasks/{task_id}";
 
 export const title = (what) => t("find.title", { what });
@@ -17,30 +16,12 @@ export const title = (what) => t("find.title", { what });
 /** Looks for what was typed. */
 export function find(what) {
   if (what.startsWith("sk-") || what.startsWith("st-")) {
-    findSecret(what);
+    ask({ title: t("find.secret"), text: t("find.secret_missing"), confirm: t("dialog.close"), act: async () => {} });
     return;
   }
   const there = place("find", what);
   if (location.hash === there) window.dispatchEvent(new HashChangeEvent("hashchange"));
   else location.hash = there;
-}
-
-async function findSecret(secret) {
-  if (!offers("post", FIND_KEY)) {
-    await ask({ title: t("find.secret"), text: t("find.secret_missing"), confirm: t("dialog.close"), act: async () => {} });
-    return;
-  }
-  let told;
-  let id;
-  try {
-    const found = await send("POST", FIND_KEY, { key: secret });
-    id = found.id ?? found.key_id;
-    told = t("find.secret_is", { id, tenant: found.tenant, status: found.status ?? "" });
-  } catch (problem) {
-    told = problem.status === 404 ? t("find.secret_unknown") : problemText(problem);
-  }
-  await ask({ title: t("find.secret"), text: told, confirm: t("dialog.close"), act: async () => {} });
-  if (id !== undefined) find(id);
 }
 
 export async function show(body, { name: what, signal }) {
@@ -66,7 +47,10 @@ async function one(search) {
 async function tasksOf(what, signal) {
   let tasks = [];
   if (offers("get", TASK)) {
-    tasks = await get(path(TASK, what), {}, signal).then((task) => [task], () => []);
+    tasks = await get(path(TASK, what), {}, signal).then((task) => [task], (problem) => {
+      if (problem.status === 404) return [];
+      throw problem;
+    });
   }
   if (tasks.length === 0 && takes("get", "/admin/tasks", "request_id")) {
     ({ tasks } = await get("/admin/tasks", { request_id: what, limit: 100 }, signal));

@@ -166,7 +166,7 @@ function accountTable(accounts) {
   });
 }
 
-/** What rests of an account, and for how long. */
+/** Parts of an account that rest, and for how long. */
 function health({ resting, keys, models }) {
   const rest = (what, { cause, seconds_left }) =>
     h("div", { class: "bad" }, t("now.rests", { what, cause, time: seconds(seconds_left) }));

@@ -20,16 +20,10 @@ const KEYS = [
 
 const at = (thing, key) => key.split(".").reduce((found, name) => found?.[name], thing);
 
-/** Sets a key. A table goes up whole, with what it had; one that is empty goes up as null, which takes it away. */
-function put(made, settings, key, value) {
+/** Sets a key, perhaps of a table; null takes it away. The gateway merges tables. */
+function put(made, key, value) {
   const [name, inner] = key.split(".");
-  if (inner === undefined) {
-    made[name] = value;
-    return;
-  }
-  const table = { ...(made[name] ?? settings[name] ?? {}), [inner]: value };
-  if (value === null) delete table[inner];
-  made[name] = Object.keys(table).length > 0 ? table : null;
+  made[name] = inner === undefined ? value : { ...made[name], [inner]: value };
 }
 
 function fields(settings) {
@@ -41,7 +35,7 @@ function fields(settings) {
 function body(given, settings) {
   const made = {};
   for (const [key, read, shown] of KEYS) {
-    if (given[key] !== shown(at(settings, key))) put(made, settings, key, given[key] === "" ? null : read(given[key]));
+    if (given[key] !== shown(at(settings, key))) put(made, key, given[key] === "" ? null : read(given[key]));
   }
   if (given.more) {
     let more;

@@ -49,6 +49,6 @@ function tenantTable(rows) {
   return table({ caption: t("view.tenants"), rows, empty: t("tenants.none"), columns: columns.filter(Boolean) });
 }
 
-/** Whether a tenant's requests pass. */
+/** Text that says if a tenant's requests pass. */
 export const enabledMark = ({ enabled = true }) =>
   h("span", { class: `mark ${enabled ? "good" : "bad"}` }, enabled ? t("tenant.enabled") : t("tenant.suspended"));
