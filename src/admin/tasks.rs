@@ -35,7 +35,7 @@ impl Admin {
     }
 }
 
-/// Which tasks are meant, and the page of them.
+/// The tasks that are meant, and the page of them.
 #[derive(Debug)]
 struct TasksQuery {
     tenant: Option<String>,

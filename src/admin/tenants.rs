@@ -108,13 +108,7 @@ impl Admin {
         let before = self.made_at_run_time(name)?;
         entry.tenant = Some(name.to_owned());
         let mut settings = settings_of(&before);
-        for (key, value) in changes {
-            if value.is_null() {
-                settings.remove(&key);
-            } else {
-                settings.insert(key, value);
-            }
-        }
+        merge(&mut settings, changes);
         self.check_settings(name, &settings)?;
         let settings = Value::Object(settings).to_string().into();
         let after = TenantRecord { settings, ..next(&before) };
@@ -141,9 +135,13 @@ impl Admin {
             }
         });
         // The keys go first: a tenant of the file that gets the name later must not get its keys.
-        let revoked = keys.into_iter().map(|id| self.shared.store.commit(Change::RevokeKey { id, at: now }));
-        for revoked in join_all(revoked).await {
-            revoked.map_err(Problem::Unassured)?;
+        while !keys.is_empty() {
+            let some = keys.split_off(keys.len().saturating_sub(REVOKED_AT_ONCE));
+            let revoked =
+                some.into_iter().map(|id| self.shared.store.commit(Change::RevokeKey { id, at: now }));
+            for revoked in join_all(revoked).await {
+                revoked.map_err(Problem::Unassured)?;
+            }
         }
         let closed = TenantRecord { closed_at: Some(now), ..next(&before) };
         if self.put_tenant(closed).await? == Outcome::NotMade {
@@ -199,6 +197,35 @@ impl Admin {
         })
     }
 }
+
+/// Merges changes into settings (RFC 7396): null takes a key away, and a table changes key by key. A table that is not there
+/// is not made for a key that is taken away, as an empty `tokens` allows tokens.
+fn merge(settings: &mut Map<String, Value>, changes: Map<String, Value>) {
+    for (key, change) in changes {
+        match change {
+            Value::Null => {
+                settings.remove(&key);
+            }
+            Value::Object(inner) => {
+                let takes_away = !inner.is_empty() && inner.values().all(Value::is_null);
+                if takes_away && !settings.contains_key(&key) {
+                    continue;
+                }
+                let table = settings.entry(key).or_insert_with(|| Map::new().into());
+                if !table.is_object() {
+                    *table = Map::new().into();
+                }
+                merge(table.as_object_mut().unwrap_or(&mut Map::new()), inner);
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                settings.insert(key, change);
+            }
+        }
+    }
+}
+
+/// Keys that one commit of a deleted tenant revokes: the queue of the store keeps room for others.
+const REVOKED_AT_ONCE: usize = 256;
 
 /// A tenant that the configuration in use does not allow: an account or a list of prices of it is gone.
 fn describe_invalid(record: &TenantRecord) -> Value {

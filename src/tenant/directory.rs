@@ -101,8 +101,8 @@ pub struct ConfiguredKey {
 }
 
 impl Directory {
-    /// Builds the directory of a configuration, and of tenants that were made at run time. Accounts keep their health from `registry`, and metrics go on counting:
-    /// the registry and the metrics outlive every directory.
+    /// Builds the directory of a configuration, and of tenants that were made at run time. Accounts keep their health from
+    /// `registry`, and metrics go on counting: the registry and the metrics outlive every directory.
     pub fn build(
         config: &Config,
         made: &[Arc<TenantSettings>],

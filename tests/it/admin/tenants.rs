@@ -50,6 +50,17 @@ fn a_tenant_is_made_changed_suspended_and_deleted_and_outlasts_a_restart() {
         administer(&gateway, "PATCH /admin/tenants/shop", &json!({"models": ["wan*"], "weight": 3}));
     assert_eq!(narrowed.json()["settings"], json!({"models": ["wan*"], "weight": 3}));
     check_refusal(&call(&gateway, &key), 403, "model_not_allowed");
+    for (change, limits) in [
+        (
+            json!({"limits": {"requests_per_second": 5, "burst": 9}}),
+            json!({"requests_per_second": 5, "burst": 9}),
+        ),
+        (json!({"limits": {"requests_per_second": 6}}), json!({"requests_per_second": 6, "burst": 9})),
+        (json!({"limits": {"burst": null}, "tokens": {"seconds": null}}), json!({"requests_per_second": 6})),
+    ] {
+        let changed = administer(&gateway, "PATCH /admin/tenants/shop", &change).json();
+        assert_eq!((&changed["settings"]["limits"], &changed["settings"]["tokens"]), (&limits, &Value::Null));
+    }
     administer(&gateway, "PATCH /admin/tenants/shop", &json!({"models": null, "enabled": false}));
     check_refusal(&call(&gateway, &key), 403, "suspended");
     let gateway = Gateway::over(gateway.stop(), &text(&upstream, ""));
