@@ -26,7 +26,11 @@ fn value(secrets: &[usize], value: &Spanned<DeValue<'_>>) -> Value {
         return HIDDEN.into();
     }
     match value.get_ref() {
-        DeValue::String(text) if may_be_shown(text) => Value::from(&**text),
+        // The query of a URL may be a secret, however short.
+        DeValue::String(text) if may_be_shown(text) => match text.split_once('?') {
+            Some((before, _)) if before.contains("://") => format!("{before}?{HIDDEN}").into(),
+            Some(_) | None => Value::from(&**text),
+        },
         DeValue::String(_) => HIDDEN.into(),
         DeValue::Integer(integer) => {
             let number = i64::from_str_radix(integer.as_str(), integer.radix());

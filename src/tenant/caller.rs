@@ -131,8 +131,11 @@ fn by_token(
             (Caller::configured(directory, index), key.fault(now))
         }
         None => {
-            let mut secrets = keyring.secrets(token.key_id()).into_iter();
-            let issued = secrets.find(|secret| is_of(secret.digest())).ok_or(CredentialFault::Unknown)?;
+            // The newest secret first: the others are behind a lock.
+            let newest = keyring.named(token.key_id()).filter(|secret| is_of(secret.digest()));
+            let earlier =
+                || keyring.secrets(token.key_id()).into_iter().find(|secret| is_of(secret.digest()));
+            let issued = newest.or_else(earlier).ok_or(CredentialFault::Unknown)?;
             let tenant = tenant_of(directory, &issued).ok_or(CredentialFault::Unknown)?;
             let fault = issued.fault(now);
             (Caller::new(directory, tenant, Credential::Issued(issued)), fault)

@@ -147,9 +147,10 @@ impl Keyring {
 
     /// All secrets of the key, the newest first.
     pub fn secrets(&self, id: &str) -> Vec<Arc<IssuedKey>> {
+        let newest = self.named(id);
         let retired = self.retired.lock();
         let earlier = retired.get(id).into_iter().flatten().rev().cloned();
-        self.named(id).into_iter().chain(earlier).collect()
+        newest.into_iter().chain(earlier).collect()
     }
 
     /// Number of secrets.

@@ -177,12 +177,15 @@ pub fn settings_of(record: &TenantRecord) -> Map<String, Value> {
     serde_json::from_str(&record.settings).unwrap_or_default()
 }
 
-/// The settings without the secrets of webhooks.
+/// The settings without the secrets of webhooks; the query of an endpoint's URL may be one too.
 pub fn shown_settings(record: &TenantRecord) -> Map<String, Value> {
     let mut settings = settings_of(record);
     let webhooks = settings.get_mut("webhooks").and_then(Value::as_array_mut);
     for endpoint in webhooks.into_iter().flatten().filter_map(Value::as_object_mut) {
         endpoint.remove("secrets");
+        if let Some(Value::String(url)) = endpoint.get_mut("url") {
+            url.truncate(url.find('?').unwrap_or(url.len()));
+        }
     }
     settings
 }

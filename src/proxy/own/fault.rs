@@ -17,11 +17,13 @@ pub(super) enum ViewFault {
     Rotation(RotationFault),
 }
 
-/// Why a key is not given a new secret.
+/// A reason why a key is not given a new secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RotationFault {
     /// The key is in the configuration.
     Configured,
+    /// The secret has a successor already.
+    Replaced,
     /// The key has had many secrets lately.
     TooOften,
     /// The key has ended meanwhile.
@@ -79,9 +81,10 @@ impl ReportFault {
 impl RotationFault {
     pub(super) const fn row(self) -> RefusalRow {
         match self {
-            RotationFault::Configured | RotationFault::TooOften | RotationFault::Ended => {
-                RefusalRow { reason: Reason::NotRotated, ..CONFLICT }
-            }
+            RotationFault::Configured
+            | RotationFault::Replaced
+            | RotationFault::TooOften
+            | RotationFault::Ended => RefusalRow { reason: Reason::NotRotated, ..CONFLICT },
             RotationFault::NotKept => RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
         }
     }
@@ -91,6 +94,9 @@ impl RotationFault {
         match self {
             RotationFault::Configured => {
                 "The key is in the gateway's configuration and is rotated there: ask the operator."
+            }
+            RotationFault::Replaced => {
+                "The key has a newer secret, and only its newest one rotates it: use that, or ask the operator."
             }
             RotationFault::TooOften => {
                 "The key has been rotated too often within 30 days: ask the operator for another key."

@@ -39,7 +39,10 @@ pub(super) async fn rotate(
     let (shared, permit) = (&proxy.shared, exchange.permit());
     let caller = permit.caller();
     let Some(key) = caller.issued() else { return Err(RotationFault::Configured.into()) };
-    // The key may have been rotated since the request came.
+    // A secret with a successor may have leaked: its bearer gets no newer one.
+    if shared.keyring.named(&key.id).is_none_or(|newest| newest.digest() != key.digest()) {
+        return Err(RotationFault::Replaced.into());
+    }
     if shared.keyring.secrets(&key.id).len() > MOST_SECRETS {
         return Err(RotationFault::TooOften.into());
     }

@@ -27,6 +27,8 @@ fn who_holds_a_key_rotates_it() {
     assert!(shown["expires_at"].is_string() && shown["old_until"].is_string(), "{shown}");
     let new = secret(&shown);
     assert_eq!((outcome(&gateway, &old), outcome(&gateway, &new)), ("200".to_owned(), "200".to_owned()));
+    // A leaked secret that was replaced does not take the key away from its holder.
+    check_refusal(&ask(&gateway, &old, ROTATE, r#"{"grace":"0s"}"#), 409, "not_rotated");
     let last = secret(&ask(&gateway, &new, ROTATE, r#"{"grace":"0s"}"#).json());
     for ended in [&old, &new] {
         assert_eq!(outcome(&gateway, ended), "expired_key");
