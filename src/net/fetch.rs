@@ -72,16 +72,15 @@ pub async fn head(
         let connected = dialer.connect(to, patience).await;
         let stream = connected.map_err(|fault| because(FetchCause::NotConnected(fault)))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let answer = async move { sender.send_request(request).await.map_err(broken) };
-        // The connection is driven until the head has come, and then dropped with the rest of the answer.
-        tokio::select! {
+        let mut answer = std::pin::pin!(sender.send_request(request));
+        // The connection is driven until the head has come, and then dropped with the rest of the answer. It may end in
+        // the poll that brings an answer without a body. Where none came, the sender of the request knows why.
+        let answer = tokio::select! {
             biased;
-            answer = answer => Ok(answer?.into_parts().0),
-            ended = connection => Err(match ended {
-                Ok(()) => because(FetchCause::Broken("the connection was closed".into())),
-                Err(error) => broken(error),
-            }),
-        }
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        };
+        Ok(answer.map_err(broken)?.into_parts().0)
     };
     tokio::time::timeout(patience, exchange)
         .await
@@ -100,7 +99,7 @@ enum FetchCause {
     NotConnected(ConnectFault),
     Broken(Box<dyn Error + Send + Sync>),
     TooLarge(usize),
-    /// For this time.
+    /// The peer was silent for this time.
     Silent(Duration),
 }
 

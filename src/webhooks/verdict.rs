@@ -33,6 +33,8 @@ impl TryOutcome {
                 again(pause.max(retry_after.unwrap_or_default().min(LONGEST_WISH)))
             }
             Self::Silent(_) => again(pause),
+            // Another replica may know an endpoint that this one's configuration does not have yet.
+            Self::Pointless(_) if age < SETTLED => again(LATER_VERSION),
             Self::Pointless(_) => TryEnd::GivenUp,
             Self::Unknown => again(LATER_VERSION),
         }
@@ -79,6 +81,8 @@ pub(super) const fn result(end: TryEnd) -> DeliveryResult {
 /// Longest `Retry-After` that is followed.
 const LONGEST_WISH: Duration = Duration::from_secs(3600);
 /// Pause until another replica may have taken the delivery, which knows the event.
+/// Time after which all replicas have the same configuration.
+const SETTLED: Duration = Duration::from_secs(15 * 60);
 const LATER_VERSION: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -286,13 +286,13 @@ const TRY_AGAIN: &str = "UPDATE deliveries SET due_at = ?3, status = ?4, problem
      WHERE id = ?1 AND state = 0 AND tries = ?2";
 /// Submits name addresses of their own, of which one may be gone and the next not.
 const END_QUEUE: &str = "UPDATE deliveries SET state = 2, ended_at = ?2, problem = ?3
-     WHERE state = 0 AND queue = (SELECT queue FROM deliveries WHERE id = ?1 AND own = 0)";
+     WHERE state = 0 AND own = 0 AND queue = (SELECT queue FROM deliveries WHERE id = ?1 AND own = 0)";
 const REDELIVER: &str =
     "UPDATE deliveries SET state = 0, tries = 0, began_at = ?2, due_at = 0, ended_at = NULL
      WHERE id = ?1";
 const GIVE_UP_OLDEST: &str = "UPDATE deliveries SET state = 2, ended_at = ?3, problem = ?4 WHERE id IN
      (SELECT id FROM deliveries WHERE state = 0 AND queue = ?1
-      ORDER BY began_at DESC LIMIT 1000000 OFFSET ?2)";
+      ORDER BY began_at DESC LIMIT 10000 OFFSET ?2)";
 pub(super) const GIVE_UP: &str = "UPDATE deliveries SET state = 2, ended_at = ?2, problem = ?3 WHERE id IN
      (SELECT id FROM deliveries WHERE state = 0 AND began_at < ?1 ORDER BY began_at LIMIT ?4)";
 pub(super) const DELETE_DELIVERIES: &str = "DELETE FROM deliveries WHERE id IN

@@ -29,6 +29,17 @@ fn a_delivery_is_tried_under_its_id_until_it_is_taken() {
     assert_eq!([&told["state"], &told["tries"]], [&serde_json::json!("delivered"), &serde_json::json!(3)]);
 }
 
+/// hyper ends a connection in the poll that brings such an answer, and the delivery counted as failed.
+#[test]
+fn an_answer_that_ends_its_connection_counts() {
+    let (upstream, closing) = (upstream(), endpoint("204 No Content", &["Connection: close"]));
+    let gateway = Gateway::configured(&configured(&upstream, &[hook(closing.address, "")], ""));
+    run_task(gateway.address, "t-1");
+    wait_for_ends(&gateway);
+    let told = &listed(&gateway, "")[0];
+    assert_eq!([&told["state"], &told["tries"]], [&serde_json::json!("delivered"), &serde_json::json!(1)]);
+}
+
 #[test]
 fn a_redirect_is_not_followed() {
     let (upstream, behind) = (upstream(), endpoint("200 OK", &[]));
