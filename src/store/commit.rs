@@ -59,6 +59,7 @@ impl Store {
     /// Makes a change that nobody waits for, and that must not be lost while the process lives: it waits where the queue has
     /// no room.
     pub fn defer(&self, change: Change) {
+        let Some(change) = change.to_be_stored() else { return };
         // A closed store takes no change; the next start judges what is open.
         if let Ok(Some(unqueued)) = self.queue(QueuedChange::unawaited(change)) {
             self.state.defer(unqueued.change);

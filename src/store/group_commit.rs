@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How many changes shared a commit lately. Known to the writer alone.
+/// Number of changes that shared a commit lately. Known to the writer alone.
 #[derive(Debug, Default)]
 pub(super) struct RecentBatches(usize);
 

@@ -239,7 +239,11 @@ impl StoreState {
     }
 
     pub(super) fn has_deferred(&self) -> bool {
-        !self.deferred.lock().is_empty()
+        self.deferred_count() > 0
+    }
+
+    pub(super) fn deferred_count(&self) -> usize {
+        self.deferred.lock().len()
     }
 
     /// Takes the money of tenants for up to date.

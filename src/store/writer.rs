@@ -143,7 +143,7 @@ impl StoreWriter {
 
     /// Logs what the file will not have.
     fn log_lost(&self) {
-        let lost = self.waiting.len() + self.queue.len();
+        let lost = self.waiting.len() + self.queue.len() + self.state.deferred_count();
         if lost > 0 {
             let path = self.state.path.display();
             tracing::error!("{path}: the store is closed, and {lost} changes are not written");
@@ -234,6 +234,13 @@ impl StoreWriter {
         let free = self.most_per_commit.saturating_sub(self.waiting.len());
         let deferred = std::iter::from_fn(|| self.state.take_deferred()).take(free);
         let deferred: Vec<QueuedChange> = deferred.map(QueuedChange::unawaited).collect();
+        if !deferred.is_empty() {
+            // One of them may undo a hold or a key that waits here still: whoever wanted that one has gone.
+            self.waiting.retain(|queued| {
+                let is_undone = matches!(queued.change, Change::Begin(_) | Change::Reserve(_));
+                !(is_undone && queued.is_rider())
+            });
+        }
         self.waiting.splice(0..0, deferred);
         if self.learnt.is_empty() {
             self.learnt = self.state.take_learnt();

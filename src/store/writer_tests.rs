@@ -9,6 +9,7 @@ use super::super::KeyRecord;
 use super::super::access::Access;
 use super::super::embedded::engine::EmbeddedEngine;
 use super::super::embedded::file::{self, LockedFile};
+use super::super::keyed_submit::KeyedSubmit;
 use super::super::withdrawal::{ChangeStage, GivenUp};
 use super::*;
 
@@ -170,4 +171,25 @@ async fn changes_that_nobody_waits_for_share_a_commit_unless_one_comes_that_is_a
     assert_eq!(rode(8, true).await, (4, 3));
     // A full commit waits for no more.
     assert_eq!(rode(2, false).await, (2, 1));
+}
+
+/// The undo waited for room, and overtook the key in the same commit: the key answered 409 with nobody to free it.
+#[test]
+fn a_key_whose_caller_has_gone_is_not_made_behind_its_own_undo() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (mut writer, _queue) = writer(&path, 8);
+    let submit = Arc::new(KeyedSubmit {
+        tenant: "one".into(),
+        operation: "submit".into(),
+        key: "k".into(),
+        attempt: "a".into(),
+        began_at: SystemTime::now(),
+    });
+    writer.waiting.push(QueuedChange::unawaited(Change::Begin(Arc::clone(&submit))));
+    writer.state.defer(Change::Release(submit));
+    writer.write();
+    let file = Connection::open(&path).unwrap();
+    let kept: i64 = file.query_row("SELECT count(*) FROM keyed_submits", [], |row| row.get(0)).unwrap();
+    assert_eq!((kept, writer.waiting.len()), (0, 0));
 }

@@ -11,7 +11,7 @@ use crate::store::replica::Replica;
 #[derive(Debug)]
 pub(super) struct Peers {
     me: Replica,
-    /// When the last question was put that the database has answered; at first the start.
+    /// Time of the last question that the database has answered; at first the start.
     answered: Instant,
     is_connected: bool,
     heard: HashMap<Replica, Heard, RandomState>,
@@ -21,7 +21,7 @@ pub(super) struct Peers {
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     at: Instant,
-    /// When it last said that the database has all that it told its clients.
+    /// Time at which it last said that the database has all that it told its clients.
     settled: Option<Instant>,
 }
 

@@ -30,17 +30,19 @@ pub(in crate::store) fn adopt(
     if database.exists(claimed, values![since, &task.id])? || database.exists(ADOPTED, values![&task.id])? {
         return Ok(false);
     }
+    // Before anything else changes: of two adoptions at once, the later one waits here for the first, and changes nothing.
+    let insert = "INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    if database.execute(insert, values![&task.id, milliseconds(*at)])? == 0 {
+        return Ok(false);
+    }
     if let Some(answer) = answer
         && !idempotency::answer_lost(database, answer)?
     {
+        database.post("DELETE FROM adoptions WHERE task_id = ?1", values![&task.id])?;
         return Ok(false);
     }
     for submit in unanswered {
         idempotency::keep(database, submit)?;
-    }
-    let insert = "INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    if database.execute(insert, values![&task.id, milliseconds(*at)])? == 0 {
-        return Ok(false);
     }
     if let Some(hold) = hold {
         holds::claim(database, hold, &task.account, &task.id)?;

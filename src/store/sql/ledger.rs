@@ -16,7 +16,7 @@ use crate::store::former_names::FormerNames;
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::{Amount, Charge, Zone};
 
-/// What the writer knows of the ledger.
+/// The writer's knowledge of the ledger.
 #[derive(Debug)]
 pub(in crate::store) struct LedgerWriter {
     zone: Zone,
@@ -71,7 +71,7 @@ impl LedgerWriter {
         }
     }
 
-    /// Where the ledger's days begin.
+    /// The zone in which the ledger's days begin.
     pub(in crate::store) const fn zone(&self) -> Zone {
         self.zone
     }
