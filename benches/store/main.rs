@@ -1,5 +1,5 @@
-//! Costs of a large store: bytes on disk, starts, memory, reports, and its copy into PostgreSQL. `benches/README.md` says
-//! how to read them.
+//! Costs of a large store: bytes on disk, starts, memory, reports, and its copy into PostgreSQL. `benches/README.md`
+//! says how to read them.
 
 mod copy;
 mod fill;

@@ -99,7 +99,19 @@ impl Operation {
     /// tenant's other pages belong to other people.
     pub const fn is_for_browsers(self) -> bool {
         use Operation as Op;
-        !self.is_own_view() && !matches!(self, Op::Token | Op::TaskList | Op::VideoList)
+        match self {
+            Op::Submit | Op::Service | Op::Tokenizer | Op::PublicKey | Op::UploadPolicy => true,
+            Op::TaskGet | Op::TaskCancel | Op::TaskView => true,
+            Op::VideoCreate | Op::VideoGet | Op::VideoDelete | Op::VideoContent => true,
+            Op::Chat | Op::Completion | Op::Embedding | Op::Rerank | Op::ModelList | Op::ModelGet => true,
+            Op::Response | Op::StoredResponse | Op::Message | Op::CountTokens => true,
+            Op::Inference | Op::Realtime => true,
+            // No call, and refused for every key.
+            Op::Unlisted => true,
+            Op::Token | Op::TaskList | Op::VideoList => false,
+            Op::OwnUsage | Op::OwnBalance | Op::OwnKey | Op::OwnKeyRotate | Op::OwnDocument => false,
+            Op::BillingSubscription | Op::BillingUsage => false,
+        }
     }
 
     /// The place in which the call names its model, if it names one.

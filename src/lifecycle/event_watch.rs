@@ -1,7 +1,7 @@
 //! Watch over events that are no task's end, for tenants with webhooks: budgets and prepaid balances that run out, and keys
 //! that expire soon. The store tells each event once, whoever else sees it, and after a restart.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,16 +12,16 @@ use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::keyring::KeyEnd;
 use crate::usage::Amount;
 
-/// Events that this process has told the store of.
+/// Events that this process has told the store of, each until it is over.
 #[derive(Debug)]
 pub(super) struct EventWatch {
-    told: HashSet<Box<str>>,
+    told: HashMap<Box<str>, SystemTime>,
     next_look_at_keys: Instant,
 }
 
 impl EventWatch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { told: HashSet::new(), next_look_at_keys: now }
+        Self { told: HashMap::new(), next_look_at_keys: now }
     }
 
     /// Tells the store of what has come up since the last look.
@@ -34,15 +34,14 @@ impl EventWatch {
         }
         if now >= self.next_look_at_keys && directory.tenants().iter().any(|tenant| has_webhooks(&tenant)) {
             self.next_look_at_keys = now + KEY_PERIOD;
+            self.told.retain(|_, until| *until > clock);
             found.extend(keys(shared, &directory, clock));
         }
-        if self.told.len() > MOST_TOLD {
-            self.told.clear();
-        }
-        for announcement in found {
-            if self.told.insert(announcement.name.clone()) {
-                shared.store.defer(Change::Deliver(DeliveryChange::Announce(announcement)));
-            }
+        found.retain(|announcement| !self.told.contains_key(&announcement.name));
+        // The others are found again at the next look.
+        for announcement in found.into_iter().take(MOST_AT_ONCE) {
+            self.told.insert(announcement.name.clone(), announcement.until);
+            shared.store.defer(Change::Deliver(DeliveryChange::Announce(announcement)));
         }
     }
 }
@@ -134,5 +133,5 @@ const NOTICE: Duration = Duration::from_secs(7 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Time for which an event is remembered that can't come again.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Names that are remembered here, before the store is told again.
-const MOST_TOLD: usize = 10_000;
+/// Events that one look tells the store of.
+const MOST_AT_ONCE: usize = 1_000;

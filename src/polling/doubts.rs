@@ -17,7 +17,7 @@ use crate::store::{DoubtReport, Gossip, Replica, ReportedSubmit};
 #[derive(Debug)]
 pub(super) struct OthersDoubts {
     me: Replica,
-    /// When each other replica was heard last.
+    /// Time at which each other replica was heard last.
     heard: HashMap<Replica, (Instant, SystemTime), RandomState>,
     /// Replicas that have ended may have sent submits until then which may have made tasks until then.
     unknown_until: SystemTime,

@@ -186,16 +186,23 @@ impl PollHub {
         let Some(replicas) = &self.replicas else { return };
         let (mut submits, mut unknown_until) = (Vec::new(), None);
         for poller in &self.pollers {
-            let sent = poller.sent.lock();
+            let mut sent = poller.sent.lock();
+            // No search of this replica forgets them where another one leads.
+            sent.forget_expired(date);
             unknown_until = unknown_until.max(sent.unknown_until());
             let asked =
                 sent.in_doubt().filter(|submit| submit.attempt.is_none() && submit.sent_at <= sent_before);
             submits.extend(asked.map(|submit| ReportedSubmit {
                 account: Arc::clone(poller.account()),
-                model: submit.model.clone().filter(|model| model.len() <= MOST_MODEL_BYTES),
+                model: submit.model.clone().filter(|model| is_short_in_json(model)),
                 sent_at: submit.sent_at,
                 lost_at: submit.lost_at,
             }));
+        }
+        // More would not all come through. Any of them may have made any task that was made until the last one.
+        if submits.len() > MOST_REPORTED {
+            unknown_until = unknown_until.max(submits.iter().map(|submit| submit.sent_at).max());
+            submits.clear();
         }
         let parts = submits.len().div_ceil(SUBMITS_IN_PART).max(1);
         for part in 0..parts {
@@ -308,6 +315,14 @@ impl AccountPoller {
     }
 }
 
+/// True if the model keeps the length of a part of a report within that of a message: JSON writes others as escapes.
+fn is_short_in_json(model: &str) -> bool {
+    let is_escaped = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
+    model.len() <= MOST_MODEL_BYTES && !model.contains(is_escaped)
+}
+
+/// Submits that a report has at most: as many as the outbox of messages takes in beside other things.
+const MOST_REPORTED: usize = 512;
 /// One of so many lists is a page of a search.
 const LIST_SHARE: u32 = 4;
 /// Part of the list before a lost submit that is read too, as clocks differ.

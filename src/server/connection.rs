@@ -154,6 +154,8 @@ async fn serve_http1<S>(
         let mut connection = WakeFiltered::new(connection);
         // Errors of a client's connection are noted by the exchanges on it, so results are dropped here.
         tokio::select! {
+            // A request that has come is served before an idle connection is closed.
+            biased;
             _ = &mut connection => {}
             () = state.aborted() => return,
             kind = leaving.as_mut() => {
@@ -170,6 +172,7 @@ async fn serve_http1<S>(
         drop(connection);
         let Some(parked) = parking.lock().take() else { return };
         let resumes = tokio::select! {
+            biased;
             resumes = parked.has_bytes(timeouts.idle) => resumes,
             _ = leaving.as_mut() => false,
         };

@@ -1,6 +1,6 @@
 //! One worker: a thread with its own listener, connections and upstream pool.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::task::Poll;
@@ -139,7 +139,16 @@ fn close(listeners: Vec<tokio::net::TcpListener>) -> Vec<(TcpStream, SocketAddr)
     // A listener that can't be asked is closed all the same.
     for listener in listeners.into_iter().filter_map(|listener| listener.into_std().ok()) {
         // Not by tokio's own accept, which knows of a connection only when the runtime has asked the kernel.
-        let accepted = std::iter::from_fn(|| listener.accept().ok());
+        let accepted = std::iter::from_fn(|| {
+            loop {
+                match listener.accept() {
+                    // A connection that its client has given up hides none behind it.
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                    accepted => return accepted.ok(),
+                }
+            }
+        });
         let accepted = accepted.filter_map(|(stream, address)| {
             stream.set_nonblocking(true).ok()?;
             Some((TcpStream::from_std(stream).ok()?, address))
