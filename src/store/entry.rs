@@ -1,5 +1,6 @@
 //! Entries of the ledger: what was used, written once and never changed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,7 +23,7 @@ pub struct Entry {
     /// The prefix of the mount that the call came by.
     pub mount: Arc<str>,
     /// Name of the call's operation.
-    pub operation: Box<str>,
+    pub operation: Cow<'static, str>,
     pub submitted_at: SystemTime,
     /// End of a task as DashScope names it, or [`LOST`]; empty for calls.
     pub status: Box<str>,

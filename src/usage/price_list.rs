@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use dashmap::DashMap;
+
 use super::Rate;
 use crate::dashscope::pattern::{matches, overlap};
 
@@ -24,6 +26,9 @@ pub struct PriceList {
     rows: Vec<PriceRow>,
     /// Rates of the models that rows name without a pattern.
     by_model: HashMap<Box<str>, Vec<Era>>,
+    /// Rates of other models that calls named, [`MOST_KEPT`] at most: to find them in the rows takes longer than all else
+    /// that a call pays for its price.
+    by_pattern: DashMap<Box<str>, Vec<Era>>,
 }
 
 /// A time in which rates stay the same.
@@ -37,7 +42,7 @@ impl PriceList {
     pub fn new(name: Arc<str>, rows: Vec<PriceRow>) -> Self {
         let names = rows.iter().flat_map(|row| &row.models).filter(|name| !name.contains('*'));
         let by_model = names.map(|name| (name.as_str().into(), eras(&rows, name))).collect();
-        Self { name, rows, by_model }
+        Self { name, rows, by_model, by_pattern: DashMap::new() }
     }
 
     pub fn rows(&self) -> &[PriceRow] {
@@ -51,13 +56,18 @@ impl PriceList {
 
     /// The rates of a model for requests at a moment, in the order in which they are tried; empty where it has none.
     pub fn rates(&self, model: &str, at: SystemTime) -> Arc<[Rate]> {
-        match self.by_model.get(model) {
-            Some(eras) => {
-                let era = eras.iter().rev().find(|era| era.from.is_none_or(|from| from <= at));
-                era.map_or_else(Arc::default, |era| Arc::clone(&era.rates))
-            }
-            None => rates(&self.rows, model, Some(at)),
+        if let Some(eras) = self.by_model.get(model) {
+            return rates_at(eras, at);
         }
+        if let Some(eras) = self.by_pattern.get(model) {
+            return rates_at(&eras, at);
+        }
+        let eras = eras(&self.rows, model);
+        let rates = rates_at(&eras, at);
+        if self.by_pattern.len() < MOST_KEPT {
+            self.by_pattern.insert(model.into(), eras);
+        }
+        rates
     }
 }
 
@@ -76,6 +86,12 @@ fn eras(rows: &[PriceRow], model: &str) -> Vec<Era> {
     moments.into_iter().map(|from| Era { from, rates: rates(rows, model, from) }).collect()
 }
 
+/// The rates of the era in which a moment lies.
+fn rates_at(eras: &[Era], at: SystemTime) -> Arc<[Rate]> {
+    let era = eras.iter().rev().find(|era| era.from.is_none_or(|from| from <= at));
+    era.map_or_else(Arc::default, |era| Arc::clone(&era.rates))
+}
+
 /// The rates of the rows that fit a model at a moment; `None` stands for all the time before the first row with a moment.
 fn rates(rows: &[PriceRow], model: &str, at: Option<SystemTime>) -> Arc<[Rate]> {
     let holds = |row: &&PriceRow| {
@@ -84,6 +100,9 @@ fn rates(rows: &[PriceRow], model: &str, at: Option<SystemTime>) -> Arc<[Rate]> 
     };
     rows.iter().filter(holds).map(|row| row.rate.clone()).collect()
 }
+
+/// Models, as clients write them, whose rates are kept: more than DashScope has.
+const MOST_KEPT: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -119,5 +138,17 @@ mod tests {
         assert_eq!(shown(&list, "wan9", 49), Vec::<String>::new());
         assert_eq!(shown(&list, "wan9", 50), ["video_second=9"]);
         assert_eq!(shown(&list, "qwen", 50), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_models_that_only_patterns_name_a_bounded_number_is_kept() {
+        let list = PriceList::new("default".into(), vec![row(&["wan*"], "video_second=9", Some(50))]);
+        for number in 0..2 * MOST_KEPT {
+            let model = format!("wan{number}");
+            // The first look keeps the rates of all moments.
+            assert_eq!(shown(&list, &model, 49), Vec::<String>::new());
+            assert_eq!(shown(&list, &model, 50), ["video_second=9"]);
+        }
+        assert_eq!(list.by_pattern.len(), MOST_KEPT);
     }
 }

@@ -181,7 +181,7 @@ impl EncodedEntry<'_> {
             account: name(account)?,
             model: boxed(&name(model)?),
             mount: name(mount)?,
-            operation: boxed(&name(operation)?),
+            operation: String::from(&*name(operation)?).into(),
             submitted_at: time(at.saturating_sub(self.since_submit)),
             status: boxed(&name(status)?),
             class: boxed(&name(class)?),

@@ -73,7 +73,7 @@ pub(in crate::store) fn entry(row: Row<'_>, names: &mut EntryNames<'_>) -> Resul
         account: names.at(row, 5)?,
         model: names.text(row, 6)?,
         mount: names.at(row, 7)?,
-        operation: names.text(row, 8)?,
+        operation: String::from(names.text(row, 8)?).into(),
         submitted_at: time(row.integer(9)?),
         status: names.text(row, 10)?,
         // Units of a later version are none of this one's.
