@@ -8,7 +8,7 @@ use super::browser_token::{PresentedToken, TokenSigner};
 use super::certificate::{CertificateHolder, ClientCertificate};
 use super::directory::{ConfiguredKey, Directory, Tenant};
 use super::key::{CredentialFault, KeyDigest, VirtualKey};
-use super::keyring::{IssuedKey, KeyEnd, Keyring};
+use super::keyring::{IssuedKey, Keyring};
 use crate::net::networks::Networks;
 
 /// A tenant, identified by one of its keys or certificates. The caller keeps the directory in which it was found.
@@ -241,10 +241,7 @@ impl Caller {
     pub fn expires(&self) -> Option<SystemTime> {
         match &self.credential {
             Credential::Configured(index) => self.directory.keys[*index].expires,
-            Credential::Issued(key) => match key.ends() {
-                KeyEnd::At(end) => Some(end),
-                KeyEnd::Never | KeyEnd::Revoked => None,
-            },
+            Credential::Issued(key) => key.ends().moment(),
             Credential::Certificate(_) => None,
         }
     }

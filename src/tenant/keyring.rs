@@ -235,11 +235,7 @@ impl Keyring {
     pub fn retiring(&self, id: &str, now: SystemTime) -> Vec<SystemTime> {
         let retired = self.retired.lock();
         let secrets = retired.get(id).into_iter().flatten().filter(|secret| secret.fault(now).is_none());
-        let until = secrets.filter_map(|secret| match secret.ends() {
-            KeyEnd::At(until) => Some(until),
-            KeyEnd::Never | KeyEnd::Revoked => None,
-        });
-        until.collect()
+        secrets.filter_map(|secret| secret.ends().moment()).collect()
     }
 
     /// Passes the newest secret of every key to `show`, in no order. Changes wait meanwhile, lookups do not.
@@ -306,6 +302,14 @@ impl fmt::Debug for IssuedKey {
 }
 
 impl KeyEnd {
+    /// The moment of the end; `None` for a secret without one, and for a revoked one.
+    pub fn moment(self) -> Option<SystemTime> {
+        match self {
+            KeyEnd::At(end) => Some(end),
+            KeyEnd::Never | KeyEnd::Revoked => None,
+        }
+    }
+
     fn seconds(self) -> u32 {
         match self {
             KeyEnd::Never => NEVER,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::key::MintedKey;
-use super::keyring::{IssuedKey, KeyEnd};
+use super::keyring::IssuedKey;
 use crate::store::{Change, KeyRecord};
 
 /// A new secret of a key, not yet stored.
@@ -32,10 +32,7 @@ impl Rotation {
     ) -> Result<Self, getrandom::Error> {
         let secret = MintedKey::mint()?;
         let old_until = if grace.is_zero() { now } else { whole_second(now + grace) };
-        let expires = match key.ends() {
-            KeyEnd::At(expires) => Some(expires),
-            KeyEnd::Never | KeyEnd::Revoked => None,
-        };
+        let expires = key.ends().moment();
         let successor = KeyRecord {
             id: (&*key.id).into(),
             tenant: Arc::clone(tenant),
