@@ -20,7 +20,7 @@ use crate::net::networks::{Network, Networks};
 use crate::store::{Change, KeyDetails, KeyRecord, Outcome};
 use crate::tenant::directory::Directory;
 use crate::tenant::key::{CredentialFault, MintedKey, mint_id};
-use crate::tenant::keyring::{IssuedKey, KeyEnd};
+use crate::tenant::keyring::IssuedKey;
 use crate::tenant::rotation::{self, Rotation, USUAL_GRACE, whole_second};
 
 #[derive(Deserialize)]
@@ -134,8 +134,8 @@ impl Admin {
         }
         let (directory, tenant) = (self.shared.directory.load_full(), self.tenant_of(&key));
         entry.tenant = Some((*tenant).to_owned());
-        if directory.key_named(id).is_some() {
-            return Err(Problem::Configured(id.to_owned()));
+        if let Some(problem) = configured(&directory, id) {
+            return Err(problem);
         }
         if !directory.has_tenant(&tenant) {
             return Err(Problem::UnknownTenant((*tenant).to_owned()));
@@ -175,7 +175,7 @@ impl Admin {
         }
         let tenant = self.tenant_of(&key);
         entry.tenant = Some((*tenant).to_owned());
-        let expires = expires.unwrap_or_else(|| end_of(&key));
+        let expires = expires.unwrap_or_else(|| key.ends().moment());
         let mut details = key.details().as_deref().cloned().unwrap_or_default();
         details.addresses = addresses.unwrap_or(details.addresses);
         details.note = note.unwrap_or(details.note);
@@ -210,8 +210,7 @@ impl Admin {
     /// `Configured` for a key of the configuration, `NoSuchKey`.
     fn issued(&self, id: &str) -> Result<Arc<IssuedKey>, Problem> {
         self.shared.keyring.named(id).ok_or_else(|| {
-            let configured = self.shared.directory.load().key_named(id).is_some();
-            if configured { Problem::Configured(id.to_owned()) } else { Problem::NoSuchKey(id.to_owned()) }
+            configured(&self.shared.directory.load(), id).unwrap_or_else(|| Problem::NoSuchKey(id.to_owned()))
         })
     }
 
@@ -244,11 +243,9 @@ impl Admin {
         Ok(answer(StatusCode::OK, &json!({ "keys": keys, "next": next })))
     }
 
-    fn describe(&self, directory: &Directory, key: &IssuedKey, now: SystemTime) -> Value {
-        let tenant = &*self.tenant_of(key);
-        let expires = end_of(key).map(moment);
-        let details = key.details().as_deref().cloned().unwrap_or_default();
-        let status = match key.fault(now) {
+    /// State of a secret that was made at run time.
+    pub(super) fn status(&self, directory: &Directory, key: &IssuedKey, now: SystemTime) -> &'static str {
+        match key.fault(now) {
             Some(CredentialFault::Expired) => "expired",
             Some(
                 CredentialFault::Revoked
@@ -258,9 +255,16 @@ impl Admin {
                 | CredentialFault::OtherCertificate,
             ) => "revoked",
             None if directory.key_named(&key.id).is_some() => "shadowed",
-            None if !directory.has_tenant(tenant) => "no_tenant",
+            None if !directory.has_tenant(&self.tenant_of(key)) => "no_tenant",
             None => "live",
-        };
+        }
+    }
+
+    fn describe(&self, directory: &Directory, key: &IssuedKey, now: SystemTime) -> Value {
+        let tenant = &*self.tenant_of(key);
+        let expires = key.ends().moment().map(moment);
+        let details = key.details().as_deref().cloned().unwrap_or_default();
+        let status = self.status(directory, key, now);
         let old_until: Vec<String> =
             self.shared.keyring.retiring(&key.id, now).into_iter().map(moment).collect();
         json!({
@@ -271,16 +275,14 @@ impl Admin {
     }
 }
 
-fn taken(id: &str, tenant: &str) -> String {
-    format!("there is a key `{id}`, of the tenant `{tenant}`: choose another id, or rotate that one")
+/// The problem with a key of the configuration, which must be changed there; `None` if it has no key of the id.
+fn configured(directory: &Directory, id: &str) -> Option<Problem> {
+    let (key, tenant) = directory.key_named(id)?;
+    Some(Problem::Configured { id: key.id.to_string(), tenant: tenant.name.to_string() })
 }
 
-/// End of a key that has one.
-fn end_of(key: &IssuedKey) -> Option<SystemTime> {
-    match key.ends() {
-        KeyEnd::At(expires) => Some(expires),
-        KeyEnd::Never | KeyEnd::Revoked => None,
-    }
+fn taken(id: &str, tenant: &str) -> String {
+    format!("there is a key `{id}`, of the tenant `{tenant}`: choose another id, or rotate that one")
 }
 
 fn texts(networks: &Networks) -> Vec<String> {

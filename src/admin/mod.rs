@@ -8,6 +8,7 @@ mod browser_tokens;
 mod configuration;
 mod console;
 mod credits;
+mod found_key;
 mod health;
 mod keys;
 mod listener;
@@ -124,7 +125,7 @@ impl Admin {
             TokenHolder::nobody()
         };
         let routed = route::route(&request.method, path)?;
-        if holder.role == AdminRole::Read && !request.method.is_safe() {
+        if holder.role == AdminRole::Read && !request.method.is_safe() && !routed.0.changes_nothing() {
             return Err(Problem::ReadOnly);
         }
         let entry = |action| AuditEntry::new(action, peer, holder);
@@ -151,6 +152,7 @@ impl Admin {
                 let created = self.create_key(body::read(headers, body).await, &mut entry).await;
                 entry.end(created)
             }
+            (Action::FindKey, _) => self.find_key(body::read(headers, body).await),
             (Action::RotateKey, id) => {
                 let mut entry = entry("rotate_key");
                 let rotated = self.rotate_key(id, body::read(headers, body).await, &mut entry).await;

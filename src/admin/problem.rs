@@ -52,8 +52,15 @@ pub(super) enum Problem {
     /// Holds the faults of a tenant's settings; nothing was changed.
     BadTenant(Vec<Fault>),
     /// The key is in the configuration, and must be changed there.
-    Configured(String),
+    Configured {
+        id: String,
+        tenant: String,
+    },
     NoSuchKey(String),
+    /// No key has the secret. `is_mistyped`: it has the form of a key that was made at run time, and a wrong checksum.
+    UnknownSecret {
+        is_mistyped: bool,
+    },
     /// The key was revoked, or has expired.
     Ended(String),
     /// A change that brings a secret was not confirmed.
@@ -159,8 +166,9 @@ impl Problem {
             Problem::ConfiguredTenant(_) => (StatusCode::CONFLICT, "configured_tenant"),
             Problem::ChangedMeanwhile(_) => (StatusCode::CONFLICT, "changed_meanwhile"),
             Problem::BadTenant(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_tenant"),
-            Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
+            Problem::Configured { .. } => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
+            Problem::UnknownSecret { .. } => (StatusCode::NOT_FOUND, "unknown_secret"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
             Problem::NoSuchTask(_) => (StatusCode::NOT_FOUND, "no_such_task"),
             Problem::NoSuchOrphan(_) => (StatusCode::NOT_FOUND, "no_such_orphan"),
@@ -229,10 +237,14 @@ impl Problem {
                 let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 format!("nothing was changed: {}", told.join("; ")).into()
             }
-            Problem::Configured(id) => {
-                format!("`{id}` is a key of the configuration: change it there").into()
-            }
+            Problem::Configured { id, tenant } => format!(
+                "`{id}` is a key of the configuration: change or remove it there, in `keys` of the tenant `{tenant}`, and \
+                 reload"
+            )
+            .into(),
             Problem::NoSuchKey(id) => format!("there is no key `{id}`; GET /admin/keys lists them").into(),
+            Problem::UnknownSecret { is_mistyped: true } => MISTYPED_SECRET.into(),
+            Problem::UnknownSecret { is_mistyped: false } => UNKNOWN_SECRET.into(),
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
@@ -299,6 +311,9 @@ impl From<getrandom::Error> for Problem {
 }
 
 const OFF: &str = "the admin API is off: set `token` in [admin] of the configuration and reload it";
+const MISTYPED_SECRET: &str = "no key has this secret: it has the form of a key that was made at run time, but a character \
+                               is wrong, or it is not whole";
+const UNKNOWN_SECRET: &str = "no key has this secret, and none that ended in the last 30 days had it";
 const READ_ONLY: &str = "this token has the role \"read\": changes need one with the role \"operate\"";
 const TOO_MANY_GROUPS: &str = "the report has more than 100000 rows: narrow it by `from`, `to`, `tenant` or `model`, or \
                                name fewer things in `by`";

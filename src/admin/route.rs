@@ -13,6 +13,7 @@ pub(super) enum Action {
     Document,
     ListKeys,
     CreateKey,
+    FindKey,
     ChangeKey,
     RotateKey,
     RevokeKey,
@@ -42,14 +43,22 @@ pub(super) enum Action {
     Reload,
 }
 
+impl Action {
+    /// True for a look whose method is that of changes, so that a secret stands in the body and not in the path.
+    pub(super) fn changes_nothing(self) -> bool {
+        self == Self::FindKey
+    }
+}
+
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 26] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 27] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
     ("/admin/openapi.json", &[(Method::GET, Action::Document)]),
     ("/admin/keys", &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)]),
     ("/admin/keys/{id}", &[(Method::PATCH, Action::ChangeKey), (Method::DELETE, Action::RevokeKey)]),
+    ("/admin/keys/find", &[(Method::POST, Action::FindKey)]),
     ("/admin/keys/{id}/rotate", &[(Method::POST, Action::RotateKey)]),
     ("/admin/tenants", &[(Method::GET, Action::ListTenants), (Method::POST, Action::CreateTenant)]),
     (
@@ -96,13 +105,20 @@ pub(super) fn is_guarded(path: &str) -> bool {
 /// # Errors
 /// `NotFound` or `WrongMethod`.
 pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<(Action, &'p str), Problem> {
-    let found = PATHS.iter().find_map(|(template, offered)| Some((id(template, path)?, *offered)));
-    let (id, offered) = found.ok_or_else(|| Problem::NotFound(PATHS.map(|(path, _)| path).to_vec()))?;
     let asked = if method == Method::HEAD { &Method::GET } else { method };
-    match offered.iter().find(|(offer, _)| offer == asked) {
-        Some((_, action)) => Ok((*action, id)),
-        None => Err(Problem::WrongMethod(allowed(offered))),
+    // A key may have the id `find`, so a path may match two templates, which have different methods.
+    let found = PATHS.iter().filter_map(|(template, offered)| Some((id(template, path)?, *offered)));
+    let mut offered_here = Vec::new();
+    for (id, offered) in found {
+        if let Some((_, action)) = offered.iter().find(|(offer, _)| offer == asked) {
+            return Ok((*action, id));
+        }
+        offered_here.extend(offered);
     }
+    if offered_here.is_empty() {
+        return Err(Problem::NotFound(PATHS.map(|(path, _)| path).to_vec()));
+    }
+    Err(Problem::WrongMethod(allowed(&offered_here)))
 }
 
 /// The part of the path that stands for the names, if the path matches the template.
@@ -117,7 +133,7 @@ fn id<'p>(template: &str, path: &'p str) -> Option<&'p str> {
 }
 
 /// The allowed methods; a path with GET also has HEAD.
-fn allowed(offered: &[(Method, Action)]) -> String {
+fn allowed(offered: &[&(Method, Action)]) -> String {
     let mut names: Vec<&str> = offered.iter().map(|(offer, _)| offer.as_str()).collect();
     if names.contains(&"GET") {
         names.insert(1, "HEAD");
@@ -141,6 +157,8 @@ mod tests {
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey, "a.b"),
             (Method::PATCH, "/admin/keys/a", Action::ChangeKey, "a"),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey, "a"),
+            (Method::POST, "/admin/keys/find", Action::FindKey, ""),
+            (Method::DELETE, "/admin/keys/find", Action::RevokeKey, "find"),
             (Method::GET, "/admin/tenants", Action::ListTenants, ""),
             (Method::POST, "/admin/tenants", Action::CreateTenant, ""),
             (Method::GET, "/admin/tenants/a.b", Action::ShowTenant, "a.b"),

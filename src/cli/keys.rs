@@ -1,13 +1,14 @@
 //! `dashgate keys`: a client of a running gateway's admin API.
 
 use std::fmt::Write as _;
+use std::io::Read;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, misused, segment};
 
 /// Manage the virtual keys of a running gateway, through its admin API.
 ///
@@ -66,8 +67,28 @@ enum KeysCommand {
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
         grace: String,
     },
-    /// End a key for good: it is refused from now on, and what it has open is cut.
-    Revoke { id: String },
+    /// End keys for good: they are refused from now on, and what they have open is cut.
+    ///
+    /// A key of the configuration is removed there.
+    Revoke {
+        /// The keys.
+        #[arg(required_unless_present = "tenant", conflicts_with = "tenant")]
+        ids: Vec<String>,
+        /// Revoke all keys of this tenant that were made at run time.
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// Do it; without it, the keys of --tenant are only counted.
+        #[arg(long, requires = "tenant")]
+        yes: bool,
+    },
+    /// Say whose a secret is that was found somewhere: a key, or a browser token. Reads it from standard input.
+    ///
+    /// Exits with 1 if nobody has it. The secret is compared by its digest, and is neither logged nor kept.
+    Find {
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn duration(text: &str) -> Result<String, humantime::DurationError> {
@@ -104,9 +125,15 @@ pub async fn run(
             let made = gateway.call(Method::POST, &path, Some(json!({ "grace": grace }))).await?;
             show(&describe(&made, "rotated"));
         }
-        KeysCommand::Revoke { id } => {
-            gateway.call(Method::DELETE, &format!("/admin/keys/{}", segment(id)?), None).await?;
-            show(&format!("{id}: revoked; it is refused from now on, and what it has open is cut\n"));
+        KeysCommand::Revoke { ids, tenant: None, yes: _ } => revoke(&gateway, ids, show).await?,
+        KeysCommand::Revoke { ids: _, tenant: Some(tenant), yes } => {
+            revoke_all(&gateway, tenant, *yes, show).await?;
+        }
+        KeysCommand::Find { json } => {
+            let secret = read_secret(std::io::stdin().lock())?;
+            let asked = json!({ "secret": secret });
+            let found = gateway.call(Method::POST, "/admin/keys/find", Some(asked)).await?;
+            show(&if *json { json_line(&found) } else { describe_found(&found) });
         }
         KeysCommand::List { tenant } => list(&gateway, tenant.as_deref(), show).await?,
     }
@@ -128,6 +155,107 @@ async fn list(gateway: &AdminClient, tenant: Option<&str>, show: impl Fn(&str)) 
         row([id, tenant, source, text("status"), created, expires, old, text("note")])
     };
     gateway.list(&path, "keys", &head, describe, show).await.map(drop)
+}
+
+/// Revokes keys one after another. A key that can't be revoked keeps no other from it.
+async fn revoke(gateway: &AdminClient, ids: &[String], show: impl Fn(&str)) -> Result<(), AdminFailure> {
+    let paths = ids.iter().map(|id| Ok(format!("/admin/keys/{}", segment(id)?)));
+    let paths: Vec<String> = paths.collect::<Result<_, AdminFailure>>()?;
+    let mut problems = Vec::new();
+    for (id, path) in ids.iter().zip(&paths) {
+        match gateway.call(Method::DELETE, path, None).await {
+            Ok(_) => {
+                show(&format!("{id}: revoked; it is refused from now on, and what it has open is cut\n"))
+            }
+            Err(failure) => problems.push(failure.problem),
+        }
+    }
+    if problems.len() > 1 {
+        problems.insert(0, format!("{} of {} keys were not revoked:", problems.len(), ids.len()));
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(AdminFailure { problem: problems.join("\n"), usage: false })
+    }
+}
+
+/// Revokes the keys of a tenant that were made at run time, or says how many there are.
+async fn revoke_all(
+    gateway: &AdminClient,
+    tenant: &str,
+    is_sure: bool,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let path = format!("/admin/keys?tenant={}", segment(tenant)?);
+    let (mut ids, mut configured, mut listed) = (Vec::new(), Vec::new(), 0);
+    let collect = |key: &Value| {
+        let id = key["id"].as_str().unwrap_or_default().to_owned();
+        listed += 1;
+        match (key["source"].as_str(), key["status"].as_str()) {
+            (Some("config"), _) => configured.push(id),
+            (_, Some("revoked" | "expired")) => {}
+            _ => ids.push(id),
+        }
+        String::new()
+    };
+    gateway.list(&path, "keys", "", collect, |_| {}).await?;
+    if listed == 0 {
+        // A name that no tenant has is told as such.
+        gateway.call(Method::GET, &format!("/admin/tenants/{tenant}"), None).await?;
+    }
+    if !ids.is_empty() && !is_sure {
+        let (count, ids) = (ids.len(), ids.join(" "));
+        return Err(misused(&format!(
+            "{count} key(s) of {tenant} would be revoked; add --yes to do it: {ids}"
+        )));
+    }
+    revoke(gateway, &ids, &show).await?;
+    show(&format!("{tenant}: {} key(s) revoked\n", ids.len()));
+    if !configured.is_empty() {
+        let (count, ids) = (configured.len(), configured.join(" "));
+        show(&format!("{count} key(s) of the configuration stay: remove them there, and reload: {ids}\n"));
+    }
+    Ok(())
+}
+
+/// Reads a secret: one line.
+fn read_secret(from: impl Read) -> Result<String, AdminFailure> {
+    let mut text = String::new();
+    let read = from.take(MOST_SECRET_BYTES + 1).read_to_string(&mut text);
+    let is_line =
+        read.is_ok_and(|bytes| bytes as u64 <= MOST_SECRET_BYTES) && !text.trim().contains(['\n', '\r']);
+    let secret = text.trim();
+    if !is_line || secret.is_empty() {
+        return Err(misused("give the secret on standard input, alone on one line"));
+    }
+    Ok(secret.to_owned())
+}
+
+/// A line about the key of a secret, and one about how to end it.
+fn describe_found(found: &Value) -> String {
+    let text = |name: &str| found[name].as_str().unwrap_or("-");
+    let (id, source) = (text("id"), text("source"));
+    let kind = if text("secret") == "browser_token" { "a browser token of the key" } else { "the key" };
+    let made = if source == "config" { "of the configuration" } else { "made at run time" };
+    let status = match text("status") {
+        "live" => "it works",
+        "grace" => "it works on for a while: the key has a newer secret",
+        "expired" => "it has expired",
+        "revoked" => "it was revoked",
+        "shadowed" => "it is refused: the configuration has a key of this id",
+        "no_tenant" => "it is refused: its tenant is not configured",
+        other => other,
+    };
+    let until = found["expires_at"].as_str().map(|until| format!(" (end: {until})")).unwrap_or_default();
+    let todo = match (text("status"), source) {
+        ("live" | "grace", "config") => {
+            format!("To end it, remove {id} from the configuration, and reload.\n")
+        }
+        ("live" | "grace", _) => format!("To end it: dashgate keys revoke {id}\n"),
+        _ => String::new(),
+    };
+    format!("{id}: {kind}, {made}, of the tenant {}; {status}{until}\n{todo}", text("tenant"))
 }
 
 fn row([id, tenant, source, status, created, expires, old, note]: [&str; 8]) -> String {
@@ -161,4 +289,24 @@ fn describe(made: &Value, what: &str) -> String {
     }
     let _ = write!(output, "\n\n  {}\n\nKeep it now: it is not shown again.\n", text("key"));
     output
+}
+
+/// A secret is much shorter.
+const MOST_SECRET_BYTES: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_one_line() {
+        for text in ["sk-a", "sk-a\n", " sk-a\r\n\n"] {
+            assert_eq!(read_secret(text.as_bytes()).ok().as_deref(), Some("sk-a"), "{text:?}");
+        }
+        let long = "a".repeat(4097);
+        for text in ["", "\n", "sk-a\nsk-b", &long] {
+            assert!(read_secret(text.as_bytes()).is_err_and(|failure| failure.usage), "{}", text.len());
+        }
+        assert!(read_secret(&b"\xff"[..]).is_err());
+    }
 }

@@ -5,6 +5,7 @@ pub mod caller;
 pub mod certificate;
 pub mod directory;
 pub mod directory_builder;
+pub mod found_key;
 pub mod key;
 pub mod key_warnings;
 pub mod keyring;

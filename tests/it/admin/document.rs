@@ -11,12 +11,13 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 29] = [
+const NOT_HERE: [&str; 30] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
     "POST /admin/keys 408",
     "POST /admin/keys/{id}/rotate 408",
+    "POST /admin/keys/find 408",
     "POST /admin/tenants 408",
     "PATCH /admin/tenants/{name} 408",
     "POST /admin/tenants/{name}/credits 408",
@@ -121,6 +122,9 @@ fn keys(gateway: &Gateway) {
         ("POST /admin/keys/k1/rotate", r#"{"grace":"never"}"#),
         ("POST /admin/keys/one-key/rotate", ""),
         ("POST /admin/keys/nothing/rotate", ""),
+        ("POST /admin/keys/find", r#"{"secret":"sk-tenant-one-3b9d6c70e1f84a52"}"#),
+        ("POST /admin/keys/find", r#"{"secret":"sk-of-nobody"}"#),
+        ("POST /admin/keys/find", r#"{"secret":""}"#),
         ("PATCH /admin/keys/k1", r#"{"note":"n"}"#),
         ("PATCH /admin/keys/k1", r#"{"note":1}"#),
         ("PATCH /admin/keys/one-key", "{}"),
@@ -144,6 +148,7 @@ fn keys(gateway: &Gateway) {
         "POST /admin/keys",
         "PATCH /admin/keys/one-key",
         "POST /admin/keys/one-key/rotate",
+        "POST /admin/keys/find",
         "POST /admin/tenants",
         "PATCH /admin/tenants/one",
         "POST /admin/tenants/one/credits",

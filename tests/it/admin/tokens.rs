@@ -35,6 +35,8 @@ fn a_token_is_good_for_what_its_role_says_and_the_audit_names_it() {
     for line in ["POST /admin/reload", "DELETE /admin/keys/one-key", "PATCH /admin/tenants/one"] {
         assert_eq!(ask(&gateway, WATCHER, line, "").status(), 403, "{line}");
     }
+    // It only looks.
+    assert_eq!(ask(&gateway, WATCHER, "POST /admin/keys/find", r#"{"secret":"sk-nobodys"}"#).status(), 404);
     assert_eq!(ask(&gateway, OPERATOR, "POST /admin/keys", key).status(), 201);
     let told = || {
         let logged = logs::captured();
