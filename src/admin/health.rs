@@ -82,6 +82,15 @@ impl Admin {
             let balance = self.shared.prepaid(tenant)?.balance();
             Some((Arc::clone(&tenant.name), balance.nanos() as f64 / 1e9))
         });
+        let mut in_flight = BTreeMap::new();
+        for tenant in directory.tenants() {
+            let (requests, tasks) =
+                (tenant.running.count(), self.shared.limits.tasks_of_tenant(&tenant.name));
+            // Tenants past the first thousand share a label.
+            for (kind, count) in [("requests", requests), ("tasks", tasks.into())] {
+                *in_flight.entry((Arc::clone(tenant.series.name()), kind)).or_insert(0) += count;
+            }
+        }
         let clock = SystemTime::now();
         let age = |since: SystemTime| clock.duration_since(since).unwrap_or_default().as_secs_f64();
         let waiting = self.webhooks.read().into_iter();
@@ -103,6 +112,7 @@ impl Admin {
             replicas: 1 + self.shared.store.exchange().others(now),
             budgets: budgets.collect(),
             balances: balances.collect(),
+            in_flight: in_flight.into_iter().map(|((tenant, kind), count)| (tenant, kind, count)).collect(),
             webhooks: webhooks.collect(),
             lines_dropped: self.shared.access_log.dropped(),
             diagnostics_dropped: diagnostics::dropped(),

@@ -10,6 +10,7 @@ mod console;
 mod credits;
 mod found_key;
 mod health;
+mod holders;
 mod keys;
 mod listener;
 mod name_page;
@@ -169,7 +170,7 @@ impl Admin {
                 entry.end(revoked)
             }
             (Action::ListTenants, _) => self.list_tenants(query),
-            (Action::ShowTenant, name) => self.show_tenant(name),
+            (Action::ShowTenant, name) => self.show_tenant(name).await,
             (Action::CreateTenant, _) => {
                 let (mut entry, body) = (entry("create_tenant"), body::read(headers, body).await);
                 let created = self.create_tenant(body, &mut entry).await;

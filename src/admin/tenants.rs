@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::config::{AsyncHeader, check_tenant};
 use crate::dashscope::operation::Group;
-use crate::proxy::tenant_limits_in_use;
+use crate::proxy::{both_limits_in_use, budgets_in_use};
 use crate::store::{Change, Outcome, TenantRecord};
 use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::keyring::KeyEnd;
@@ -40,8 +40,14 @@ impl Admin {
         Ok(answer(StatusCode::OK, &json!({ "tenants": tenants, "next": next })))
     }
 
-    pub(super) fn show_tenant(&self, name: &str) -> Result<AdminResponse, Problem> {
-        Ok(answer(StatusCode::OK, &self.tenant_as_it_is(name)?))
+    pub(super) async fn show_tenant(&self, name: &str) -> Result<AdminResponse, Problem> {
+        let mut shown = self.tenant_as_it_is(name)?;
+        let directory = self.shared.directory.load_full();
+        if let Some(tenant) = directory.tenant(name) {
+            shown["budgets"] = budgets_in_use(tenant, &self.shared, SystemTime::now()).into();
+            shown["holders"] = self.holders(&directory, tenant).await;
+        }
+        Ok(answer(StatusCode::OK, &shown))
     }
 
     fn tenant_as_it_is(&self, name: &str) -> Result<Value, Problem> {
@@ -54,7 +60,9 @@ impl Admin {
                 .ok_or_else(|| Problem::NoSuchTenant(name.to_owned()));
         };
         let mut shown = self.describe_tenant(&directory, tenant);
-        shown["use"] = tenant_limits_in_use(tenant, &self.shared.limits);
+        let [_, of_tenant] = both_limits_in_use("", tenant, &self.shared.limits);
+        shown["use"] = of_tenant;
+        shown["use"]["requests"] = tenant.running.count().into();
         Ok(shown)
     }
 

@@ -46,7 +46,7 @@ enum TenantsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show a tenant, with what is used of its limits.
+    /// Show a tenant, with what is used of its limits and budgets, and which keys and tasks hold the slots.
     Show {
         #[command(flatten)]
         tenant: NamedTenant,
@@ -215,6 +215,29 @@ fn describe(tenant: &Value) -> String {
         for (name, value) in tenant[of].as_object().into_iter().flatten() {
             line(&mut shown, &format!("{table}{name}"), value);
         }
+    }
+    let text = |of: &Value, name: &str| match &of[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let items = |of: &'_ Value| of.as_array().cloned().unwrap_or_default();
+    for budget in items(&tenant["budgets"]) {
+        let [amount, spent, held, left] = ["amount", "spent", "held", "left"].map(|name| text(&budget, name));
+        let used = format!("{amount}: spent {spent}, held {held}, left {left}");
+        line(&mut shown, &format!("budget.{}", text(&budget, "period")), &used.into());
+    }
+    let holders = &tenant["holders"];
+    for key in items(&holders["keys"]) {
+        let [id, requests, tasks] = ["id", "requests", "tasks"].map(|name| text(&key, name));
+        line(&mut shown, "slots", &format!("{id}: {requests} request(s), {tasks} task(s)").into());
+    }
+    let more = holders["key_count"].as_u64().unwrap_or(0).saturating_sub(items(&holders["keys"]).len() as u64);
+    if more > 0 {
+        line(&mut shown, "slots", &format!("and {more} more key(s)").into());
+    }
+    for task in items(&holders["oldest_tasks"]) {
+        let [id, key, at] = ["id", "key_id", "claimed_at"].map(|name| text(&task, name));
+        line(&mut shown, "task", &format!("{id}: of {key}, since {at}").into());
     }
     shown
 }

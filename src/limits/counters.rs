@@ -21,6 +21,8 @@ pub(super) struct Counters {
     /// One bucket for each rate that was used lately: a changed rule has a new bucket.
     buckets: Vec<(LimitKind, Rate, Bucket)>,
     running: [u32; LimitKind::COUNT],
+    /// Requests of a key that hold a slot of its tenant alone. They are counted so that it is known who holds the slots.
+    of_tenant: u32,
     tasks: u32,
     /// `None` where the process shares its store with no other.
     shared: Option<Box<SharedUse>>,
@@ -218,14 +220,22 @@ impl Counters {
         Some(self.bucket(kind, rate, now).status(now))
     }
 
-    pub(super) fn add_request(&mut self, kind: LimitKind) {
+    pub(super) fn add_request(&mut self, kind: Option<LimitKind>) {
+        let Some(kind) = kind else {
+            self.of_tenant += 1;
+            return;
+        };
         self.running[kind as usize] += 1;
         if self.shared.is_some() {
             self.note_news();
         }
     }
 
-    pub(super) fn remove_request(&mut self, kind: LimitKind) {
+    pub(super) fn remove_request(&mut self, kind: Option<LimitKind>) {
+        let Some(kind) = kind else {
+            self.of_tenant -= 1;
+            return;
+        };
         self.running[kind as usize] -= 1;
         if self.shared.is_some() {
             self.note_news();
@@ -240,12 +250,15 @@ impl Counters {
         self.tasks -= 1;
     }
 
-    #[cfg(test)]
     pub(super) fn tasks(&self) -> u32 {
         self.tasks
     }
 
-    /// True if new counters would decide alike.
+    /// Slots for requests that this process holds.
+    pub(super) fn requests(&self) -> u32 {
+        self.running.iter().sum::<u32>() + self.of_tenant
+    }
+
     /// Has other replicas be told of the use under another name.
     pub(super) fn rename(&mut self, name: &Arc<str>) {
         if let Some(shared) = &mut self.shared {
@@ -253,8 +266,10 @@ impl Counters {
         }
     }
 
+    /// True if new counters would decide alike.
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         self.tasks == 0
+            && self.of_tenant == 0
             && LimitKind::ALL.into_iter().all(|kind| self.running(kind, now) == 0)
             && self.buckets.iter().all(|(_, _, bucket)| bucket.is_full(now))
     }

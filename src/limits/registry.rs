@@ -145,11 +145,25 @@ impl<C: Clock> Registry<C> {
         }
     }
 
-    pub(super) fn counters(&self, scope: LimitScope, name: &str) -> SharedCounters {
+    /// Passes the counters of all keys, or of all tenants, to `show`.
+    pub(super) fn each(&self, scope: LimitScope, mut show: impl FnMut(&Arc<str>, &SharedCounters)) {
+        self.by_name(scope).by_name.iter().for_each(|counters| show(counters.key(), &counters));
+    }
+
+    /// The counters of a key or a tenant that has some.
+    pub(super) fn known(&self, scope: LimitScope, name: &str) -> Option<SharedCounters> {
+        self.by_name(scope).by_name.get(name).map(|known| Arc::clone(&known))
+    }
+
+    fn by_name(&self, scope: LimitScope) -> &CountersByName {
         match scope {
-            LimitScope::Key => self.keys.counters(name),
-            LimitScope::Tenant => self.tenants.counters(name),
+            LimitScope::Key => &self.keys,
+            LimitScope::Tenant => &self.tenants,
         }
+    }
+
+    pub(super) fn counters(&self, scope: LimitScope, name: &str) -> SharedCounters {
+        self.by_name(scope).counters(name)
     }
 
     /// Admits a call: takes everything that it needs, or nothing.
@@ -158,11 +172,13 @@ impl<C: Clock> Registry<C> {
     /// The first limit that is reached.
     pub fn admit(&self, caller: &LimitedCaller<'_>, kind: LimitKind) -> Result<Admitted, LimitRefusal> {
         let reserves = kind.tasks(caller.limits).or(kind.tasks(caller.tenant_limits)).is_some();
-        let counters = |by_name: &CountersByName, name, limits| {
-            (reserves || kind.is_limited(limits)).then(|| by_name.counters(name))
+        // A slot of the tenant is counted for the key that holds it, too.
+        let shares_slot = kind.concurrent(caller.tenant_limits).is_some();
+        let counters = |by_name: &CountersByName, name, limits, is_counted| {
+            (is_counted || kind.is_limited(limits)).then(|| by_name.counters(name))
         };
-        let key = counters(&self.keys, caller.key_id, caller.limits);
-        let tenant = counters(&self.tenants, caller.tenant, caller.tenant_limits);
+        let key = counters(&self.keys, caller.key_id, caller.limits, reserves || shares_slot);
+        let tenant = counters(&self.tenants, caller.tenant, caller.tenant_limits, reserves);
         // Lock order: always the key before the tenant.
         let mut locked = [
             key.as_ref().map(|key| LockedCounters::new(key, caller.limits, LimitScope::Key)),
@@ -176,7 +192,10 @@ impl<C: Clock> Registry<C> {
         if let Err((limit, wait)) = taken {
             return Err(LimitRefusal { limit, wait, rate_status });
         }
-        let taken = locked.each_mut().map(|locked| locked.as_mut().map(|locked| locked.take(kind, reserves)));
+        let take = |locked: &mut Option<LockedCounters<'_>>| {
+            locked.as_mut().map(|locked| locked.take(kind, reserves, shares_slot))
+        };
+        let taken = locked.each_mut().map(take);
         drop(locked);
         let task = key.zip(tenant).filter(|_| reserves).map(|(key, tenant)| TaskSlot::counted([key, tenant]));
         Ok(Admitted { taken, at: now, task, rate_status })
@@ -185,16 +204,15 @@ impl<C: Clock> Registry<C> {
     /// Use of the limits of the caller's key, and of the limits of its tenant.
     pub fn used(&self, caller: &LimitedCaller<'_>) -> [UsedLimits; 2] {
         let now = self.now();
-        let used = |by_name: &CountersByName, name: &str, limits| {
-            let known = by_name.by_name.get(name).map(|known| Arc::clone(&known));
-            known.map_or_else(
+        let used = |scope, name: &str, limits| {
+            self.known(scope, name).map_or_else(
                 || Counters::default().used(limits, now),
                 |counters| counters.lock().used(limits, now),
             )
         };
         [
-            used(&self.keys, caller.key_id, caller.limits),
-            used(&self.tenants, caller.tenant, caller.tenant_limits),
+            used(LimitScope::Key, caller.key_id, caller.limits),
+            used(LimitScope::Tenant, caller.tenant, caller.tenant_limits),
         ]
     }
 
@@ -313,10 +331,11 @@ impl<'a> LockedCounters<'a> {
         Self { shared, counters: shared.lock(), limits, scope }
     }
 
-    fn take(&mut self, kind: LimitKind, reserves: bool) -> Taken {
-        let slot = kind.concurrent(self.limits).map(|(kind, _)| {
-            self.counters.add_request(kind);
-            RequestSlot::counted(Arc::clone(self.shared), kind)
+    fn take(&mut self, kind: LimitKind, reserves: bool, shares_slot: bool) -> Taken {
+        let counts_as = kind.concurrent(self.limits).map(|(kind, _)| kind);
+        let slot = (shares_slot || counts_as.is_some()).then(|| {
+            self.counters.add_request(counts_as);
+            RequestSlot::counted(Arc::clone(self.shared), counts_as)
         });
         if reserves {
             self.counters.add_task();

@@ -8,12 +8,13 @@ use super::counters::SharedCounters;
 /// One running request.
 pub(super) struct RequestSlot {
     counters: SharedCounters,
-    kind: LimitKind,
+    /// The kind whose rule counts it; `None` for a key's request that only its tenant's rule counts.
+    kind: Option<LimitKind>,
 }
 
 impl RequestSlot {
     /// Makes a slot for a request that the caller has counted, under the lock of the counters.
-    pub(super) fn counted(counters: SharedCounters, kind: LimitKind) -> Self {
+    pub(super) fn counted(counters: SharedCounters, kind: Option<LimitKind>) -> Self {
         Self { counters, kind }
     }
 }

@@ -9,6 +9,7 @@ use tokio::io::{DuplexStream, duplex};
 fn tenant() -> Tenant {
     Tenant {
         series: Metrics::default().tenant(&"one".into(), 0),
+        running: std::sync::Arc::default(),
         name: "one".into(),
         enabled: true,
         async_header: AsyncHeader::Require,

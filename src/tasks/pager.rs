@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::index::TaskIndex;
 use super::tenant_tasks::{ClaimTimes, TenantTasks};
 use crate::dashscope::pattern;
-use crate::dashscope::task::Status;
+use crate::dashscope::task::{self, Status};
 use crate::store::TaskRecord;
 
 /// A page of one tenant's tasks.
@@ -161,6 +161,25 @@ impl TaskIndex {
         let more = newest.len() > query.limit && newest.pop_first().is_some();
         let next = newest.first_key_value().filter(|_| more).map(|(position, _)| position.clone());
         (newest.into_values().rev().collect(), next)
+    }
+
+    /// The tenant's oldest tasks without a known end, the oldest first: `most` at most. Tasks that DashScope has forgotten
+    /// at `now` are left out, as they hold no slot.
+    pub async fn oldest_running(&self, tenant: &str, most: usize, now: SystemTime) -> Vec<Arc<TaskRecord>> {
+        let mut running = Vec::new();
+        let Some(mut walk) = TaskWalk::begin(self, tenant, None, false) else { return running };
+        let is_forgotten = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= task::LIFETIME);
+        while running.len() < most {
+            let tasks = walk.next(self, |times, _| is_forgotten(times.latest)).await;
+            if tasks.is_empty() {
+                break;
+            }
+            let runs =
+                |task: &Arc<TaskRecord>| !task.status.get().is_final() && !is_forgotten(task.claimed_at);
+            running.extend(tasks.into_iter().filter(runs));
+        }
+        running.truncate(most);
+        running
     }
 
     /// Adds the tenant's tasks to the newest ones of other tenants, as far as they are newer.

@@ -88,6 +88,11 @@ impl CertificateIndex {
         self.required.insert(tenant);
     }
 
+    /// The tenant of a name in certificates.
+    pub(super) fn tenant_of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
     /// True if the tenant has certificate names.
     pub(super) fn requires(&self, tenant: usize) -> bool {
         self.required.contains(&tenant)

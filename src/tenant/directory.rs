@@ -18,7 +18,9 @@ use crate::config::{
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
 use crate::store::{Entry, FormerNames};
-use crate::telemetry::metrics::{DeliveryResult, Metrics, ModelSeries, MountSeries, TenantSeries};
+use crate::telemetry::metrics::{
+    DeliveryResult, Metrics, ModelSeries, MountSeries, RunningRequests, TenantSeries,
+};
 
 /// Settings, mounts, accounts, tenants and the keys of the configuration. A request loads the directory once and keeps
 /// it until the request ends.
@@ -50,6 +52,8 @@ pub struct Directory {
 pub struct Tenant {
     pub name: Arc<str>,
     pub series: Arc<TenantSeries>,
+    /// Requests that run in this process.
+    pub running: Arc<RunningRequests>,
     /// False: all calls of the tenant are refused.
     pub enabled: bool,
     pub async_header: AsyncHeader,
@@ -164,7 +168,7 @@ impl Directory {
                 });
             }
             let series = metrics.tenant(&tenant.name, number);
-            directory.tenants.push(Tenant::new(tenant, &series));
+            directory.tenants.push(Tenant::new(tenant, &series, &metrics.running(&tenant.name)));
         }
         directory
     }
@@ -244,6 +248,15 @@ impl Directory {
         Some((key, &self.tenants[key.tenant]))
     }
 
+    /// The tenant of a caller that the configuration knows by this name: a key id, the name in a certificate, or the name
+    /// of a sidecar's key.
+    pub fn tenant_of_caller(&self, name: &str) -> Option<&Tenant> {
+        let of_key = self.by_id.get(name).map(|index| self.keys[*index].tenant);
+        let of_sidecar = || self.sidecar_key.map(|index| self.keys[index].tenant);
+        let tenant = of_key.or_else(|| self.certificates.tenant_of(name)).or_else(of_sidecar)?;
+        Some(&self.tenants[tenant])
+    }
+
     /// For each tenant, whether the configuration lets anybody call as it at `now`: with a key, with a certificate, or
     /// as the sidecar's caller.
     pub(super) fn callable(&self, now: SystemTime) -> Vec<bool> {
@@ -263,23 +276,28 @@ impl Directory {
 }
 
 impl Tenant {
-    fn new(settings: &TenantSettings, series: &Arc<TenantSeries>) -> Self {
+    fn new(settings: &TenantSettings, series: &Arc<TenantSeries>, running: &Arc<RunningRequests>) -> Self {
         let tokens = settings.tokens.as_ref().map(|rules| {
             let narrowed = Self {
                 allow: settings.allow.and(rules.allow),
                 is_for_browsers: true,
                 browser_models: rules.models.clone(),
-                ..Self::without_tokens(settings, series)
+                ..Self::without_tokens(settings, series, running)
             };
             BrowserTokens { rules: rules.clone(), scope: Box::new(narrowed) }
         });
-        Self { tokens, ..Self::without_tokens(settings, series) }
+        Self { tokens, ..Self::without_tokens(settings, series, running) }
     }
 
-    fn without_tokens(settings: &TenantSettings, series: &Arc<TenantSeries>) -> Self {
+    fn without_tokens(
+        settings: &TenantSettings,
+        series: &Arc<TenantSeries>,
+        running: &Arc<RunningRequests>,
+    ) -> Self {
         Self {
             name: Arc::clone(&settings.name),
             series: Arc::clone(series),
+            running: Arc::clone(running),
             enabled: settings.enabled,
             async_header: settings.async_header,
             stream_usage: settings.stream_usage,

@@ -1,6 +1,7 @@
 //! Limits: a key and a tenant get what their limits say and no more, and a refused call costs nothing.
 
 mod concurrency;
+mod holders;
 mod messages;
 mod request_ends;
 mod requested;

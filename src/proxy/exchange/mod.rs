@@ -198,8 +198,9 @@ impl Exchange {
         self.unrouted.set(Some(unrouted));
     }
 
-    /// Keeps the permit.
+    /// Keeps the permit. The exchange counts as one of its tenant's running requests from here on.
     pub(super) fn enter_permit(&self, permit: Permit) -> &Permit {
+        permit.tenant().running.begin();
         let _ = self.admission.set(Ok(permit));
         self.permit()
     }

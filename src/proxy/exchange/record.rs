@@ -58,6 +58,9 @@ impl Recorder {
         if let Some(operation) = exchange.operation() {
             metrics.count_exchange_end(operation);
         }
+        if let Some(Ok(permit)) = exchange.admission.get() {
+            permit.tenant().running.end();
+        }
     }
 
     fn write(&self, exchange: &Exchange, spent: &TimeSpent, log: &LogSettings) {

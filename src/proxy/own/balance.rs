@@ -7,10 +7,24 @@ use serde_json::{Value, json};
 use crate::proxy::Shared;
 use crate::proxy::admit::permit::Permit;
 use crate::reports::BudgetStanding;
+use crate::tenant::directory::Tenant;
 
 pub(super) fn balance(permit: &Permit, shared: &Shared, now: SystemTime) -> Value {
-    let (tenant, zone) = (permit.tenant(), shared.store.zone());
+    let tenant = permit.tenant();
     let standing = shared.standing(&tenant.name);
+    json!({
+        "currency": &*permit.directory().settings.usage.currency,
+        "credits": standing.credits.to_string(),
+        "spent": standing.total_spent().to_string(),
+        "held": standing.held.to_string(),
+        "balance": tenant.billing.prepaid.then(|| standing.balance().to_string()),
+        "budgets": budgets_in_use(tenant, shared, now),
+    })
+}
+
+/// The budgets of a tenant, each with what is spent, held and left of it.
+pub fn budgets_in_use(tenant: &Tenant, shared: &Shared, now: SystemTime) -> Vec<Value> {
+    let zone = shared.store.zone();
     let budget = |budget: &BudgetStanding| {
         json!({
             "period": budget.period.label(),
@@ -21,12 +35,5 @@ pub(super) fn balance(permit: &Permit, shared: &Shared, now: SystemTime) -> Valu
             "renews_at": budget.renews_at.map(|at| zone.moment(at)),
         })
     };
-    json!({
-        "currency": &*permit.directory().settings.usage.currency,
-        "credits": standing.credits.to_string(),
-        "spent": standing.total_spent().to_string(),
-        "held": standing.held.to_string(),
-        "balance": tenant.billing.prepaid.then(|| standing.balance().to_string()),
-        "budgets": shared.budgets(tenant, now).iter().map(budget).collect::<Vec<_>>(),
-    })
+    shared.budgets(tenant, now).iter().map(budget).collect()
 }

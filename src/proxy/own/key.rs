@@ -11,12 +11,7 @@ use crate::usage::Zone;
 
 pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
     let (caller, tenant) = (permit.caller(), permit.tenant());
-    let [of_key, of_tenant] = limits.used(&LimitedCaller {
-        key_id: caller.key_id(),
-        tenant: &tenant.name,
-        limits: &tenant.limits,
-        tenant_limits: &tenant.tenant_limits,
-    });
+    let [of_key, of_tenant] = both_limits_in_use(caller.key_id(), tenant, limits);
     let allowed = Group::ALL.iter().filter(|group| tenant.allow.contains(**group));
     json!({
         "id": caller.key_id(),
@@ -24,20 +19,20 @@ pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
         "expires_at": caller.expires().map(|at| zone.moment(at)),
         "allow": allowed.map(|group| group.name()).collect::<Vec<_>>(),
         "models": patterns(&tenant.models),
-        "limits": limits_in_use(&tenant.limits, &of_key),
-        "tenant_limits": limits_in_use(&tenant.tenant_limits, &of_tenant),
+        "limits": of_key,
+        "tenant_limits": of_tenant,
     })
 }
 
-/// The limits of all keys of a tenant together, each with what is left or used of it.
-pub fn tenant_limits_in_use(tenant: &Tenant, limits: &Registry) -> Value {
-    let [_, used] = limits.used(&LimitedCaller {
-        key_id: "",
+/// The limits of a key, and those of all keys of its tenant together, each with what is left or used of it.
+pub fn both_limits_in_use(key_id: &str, tenant: &Tenant, limits: &Registry) -> [Value; 2] {
+    let [of_key, of_tenant] = limits.used(&LimitedCaller {
+        key_id,
         tenant: &tenant.name,
         limits: &tenant.limits,
         tenant_limits: &tenant.tenant_limits,
     });
-    limits_in_use(&tenant.tenant_limits, &used)
+    [limits_in_use(&tenant.limits, &of_key), limits_in_use(&tenant.tenant_limits, &of_tenant)]
 }
 
 /// A table of limits as the configuration has it, each limit with what is left or used of it.

@@ -1,7 +1,7 @@
 //! Views of what is a tenant's own, for the bearer of one of its keys: use, money, and the key itself. The tenant is the
 //! key's, never a parameter. Nothing is sent to an account.
 
-mod balance;
+pub(super) mod balance;
 mod billing;
 mod fault;
 pub(super) mod key;

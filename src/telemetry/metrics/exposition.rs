@@ -37,6 +37,8 @@ pub struct ScrapeFigures {
     pub store_lag: Duration,
     /// Part of each budget that is used, by tenant and period; each pair once.
     pub budgets: Vec<(Arc<str>, &'static str, f64)>,
+    /// Requests and tasks in flight, by the label of their tenants and by kind; each pair once.
+    pub in_flight: Vec<(Arc<str>, &'static str, u64)>,
     /// Webhooks that wait, by tenant: how many, and the seconds since the oldest began.
     pub webhooks: Vec<(Arc<str>, usize, f64)>,
     /// Money that is left of what prepaid tenants have paid in, in units of the currency.
@@ -56,6 +58,12 @@ impl Metrics {
     /// Writes all families.
     pub fn text(&self, figures: &ScrapeFigures) -> String {
         let mut families = self.request_families();
+        families.push(gauges(
+            "dashgate_tenant_in_flight",
+            "What runs, by tenant; requests: those of this gateway; tasks: all without a known end",
+            &["tenant", "kind"],
+            figures.in_flight.iter().map(|(tenant, kind, count)| (vec![&**tenant, *kind], *count as f64)),
+        ));
         families.extend(self.client_families());
         families.extend(self.usage_families(figures));
         families.extend(self.webhook_families(figures));

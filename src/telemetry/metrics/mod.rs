@@ -18,7 +18,9 @@ use strum::VariantArray;
 
 pub use self::exposition::ScrapeFigures;
 pub use self::label::{DeliveryResult, Outcome, PollServed, Reason, SpanResult};
-pub use self::series::{AccountSeries, ModelSeries, MountSeries, TenantSeries, UpstreamAttempt};
+pub use self::series::{
+    AccountSeries, ModelSeries, MountSeries, RunningRequests, TenantSeries, UpstreamAttempt,
+};
 
 use self::series::{OPERATIONS, SeriesByName};
 use crate::dashscope::operation::Operation;
@@ -28,6 +30,8 @@ use crate::dashscope::operation::Operation;
 pub struct Metrics {
     mounts: SeriesByName<MountSeries>,
     tenants: SeriesByName<TenantSeries>,
+    /// Of every tenant, so that its own use can be told: these are no series.
+    running: SeriesByName<RunningRequests>,
     accounts: SeriesByName<AccountSeries>,
     models: SeriesByName<ModelSeries>,
     /// Requests under no mount.
@@ -60,6 +64,7 @@ impl Default for Metrics {
         Self {
             mounts: SeriesByName::default(),
             tenants: SeriesByName::default(),
+            running: SeriesByName::default(),
             accounts: SeriesByName::default(),
             models: SeriesByName::default(),
             no_mount: Arc::new(MountSeries::new(&"none".into())),
@@ -96,6 +101,11 @@ impl Metrics {
         } else {
             Arc::clone(&self.other_tenants)
         }
+    }
+
+    /// The count of the tenant's requests that run.
+    pub fn running(&self, tenant: &Arc<str>) -> Arc<RunningRequests> {
+        self.running.named(tenant, |_| RunningRequests::default())
     }
 
     pub fn account(&self, name: &Arc<str>) -> Arc<AccountSeries> {

@@ -111,6 +111,24 @@ impl TenantSeries {
     }
 }
 
+/// Requests of one tenant that run: admitted, and not answered to the end.
+#[derive(Debug, Default)]
+pub struct RunningRequests(AtomicI64);
+
+impl RunningRequests {
+    pub fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
+
 /// Series of one account.
 #[derive(Debug)]
 pub struct AccountSeries {
