@@ -129,6 +129,7 @@ static FILES: LazyLock<Vec<PageFile>> = LazyLock::new(|| {
         "views/entries.js"
         "views/facts.js"
         "views/find.js"
+        "views/key_limits.js"
         "views/keys.js"
         "views/now.js"
         "views/orphans.js"

@@ -107,5 +107,45 @@ fn the_page_is_used_by_keyboard_alone() {
     console.had_no_fault();
 }
 
+#[test]
+fn several_keys_are_chosen_and_revoked_and_limits_are_changed() {
+    let upstream = upstream();
+    let gateway = gateway(&upstream);
+    for id in ["one-more", "two-more", "third"] {
+        let body = json!({"tenant": "acme", "id": id, "limits": {"concurrent_requests": 5, "burst": null}});
+        assert_eq!(gateway.administer("POST /admin/keys", &body.to_string()).status(), 201);
+    }
+    let console = Console { browser: Browser::start(Look::default()) };
+    let browser = &console.browser;
+    browser.open(&format!("http://{}/console/", gateway.admin));
+    console.sign_in(ADMIN_TOKEN);
+    browser.wait("document.querySelector('nav')");
+    console.go("#/keys?tenant=acme");
+    console.sees("concurrent_requests=5");
+    browser.click("button[aria-label='Change: third']");
+    let asks = "document.querySelector('dialog [name=limits]')";
+    browser.wait(asks);
+    let written = browser.run(&format!("return {asks}.value"), &[]);
+    assert_eq!(written, "concurrent_requests=5");
+    browser.run(&format!("{asks}.value = 'submits.requests_per_second=2\\ntasks_in_flight=4'"), &[]);
+    browser.click("dialog .primary");
+    console.sees("submits.requests_per_second=2");
+    let listed = gateway.administer("GET /admin/keys?after=t", "").json();
+    let limits = json!({"submits": {"requests_per_second": 2}, "tasks_in_flight": 4});
+    assert_eq!(listed["keys"][0]["limits"], limits, "{listed}");
+    browser.click("input[aria-label='Choose one-more']");
+    browser.click("input[aria-label='Choose two-more']");
+    browser.click("main .actions .danger");
+    console.sees("Revoke 2 keys");
+    browser.click("dialog .danger");
+    browser.wait("!document.querySelector('dialog')");
+    console.sees("The chosen keys are revoked.");
+    let listed = gateway.administer("GET /admin/keys?tenant=acme", "").json();
+    let revoked = listed["keys"].as_array().expect("keys").iter().filter(|key| key["status"] == "revoked");
+    let revoked: Vec<_> = revoked.map(|key| key["id"].as_str().expect("an id")).collect();
+    assert_eq!(revoked, ["one-more", "two-more"]);
+    console.had_no_fault();
+}
+
 const TAB: char = '\u{E004}';
 const ESCAPE: char = '\u{E00C}';

@@ -2,9 +2,10 @@
 
 import { button, fill, h, link, place } from "../elements.js";
 import { moment } from "../figures.js";
-import { ask, field, showSecret, tell, values } from "../dialog.js";
+import { ask, field, problemText, showSecret, tell, values } from "../dialog.js";
 import { get, mayOperate, offers, path, send, takesField } from "../session.js";
 import { pages, table } from "../table.js";
+import { limitLines, limitsOf } from "./key_limits.js";
 import { t, worded } from "../words.js";
 
 const KEYS = "/admin/keys";
@@ -49,7 +50,18 @@ export function before(text) {
 
 export function keyTable(rows, renew) {
   const has = (name) => rows.some((row) => row[name] !== undefined && row[name] !== null && row[name] !== "");
+  const [chosen, go] = [new Set(), button(t("keys.revoke_chosen"), () => revokeKeys([...chosen], renew), "danger")];
+  go.disabled = true;
+  const choose = ({ id }) => h("input", {
+    type: "checkbox", "aria-label": t("keys.choose_one", { id }),
+    on: { change: ({ target }) => {
+      if (target.checked) chosen.add(id); else chosen.delete(id);
+      go.disabled = chosen.size === 0;
+    } },
+  });
+  const canChoose = rows.filter(mayRevoke).length > 1;
   const columns = [
+    canChoose && { name: t("keys.choose"), cell: (key) => mayRevoke(key) && choose(key) },
     { name: t("column.key"), cell: ({ id }) => h("code", {}, id) },
     { name: t("column.tenant"), cell: ({ tenant }) => link(tenant, "tenant", tenant) },
     { name: t("column.status"), cell: ({ status }) => h("span", { class: `mark ${status === "live" ? "good" : "bad"}` }, worded("key", status)) },
@@ -57,15 +69,21 @@ export function keyTable(rows, renew) {
     { name: t("column.created"), cell: ({ created_at }) => moment(created_at) },
     { name: t("column.expires"), cell: ({ expires_at }) => (expires_at ? moment(expires_at) : t("key.never")) },
     has("last_used_at") && { name: t("column.last_use"), cell: ({ last_used_at }) => moment(last_used_at) },
+    has("limits") && { name: t("keys.limits"), cell: ({ limits }) => limits && limitLines(limits).map((line) => h("div", {}, h("code", {}, line))) },
     has("note") && { name: t("column.note"), cell: ({ note }) => note },
     { name: t("column.act"), cell: (key) => acts(key, renew) },
   ];
-  return table({ caption: t("view.keys"), rows, empty: t("keys.none"), columns: columns.filter(Boolean) });
+  return [
+    canChoose && h("div", { class: "actions" }, go),
+    table({ caption: t("view.keys"), rows, empty: t("keys.none"), columns: columns.filter(Boolean) }),
+  ];
 }
+
+const mayRevoke = (key) => mayOperate() && key.source === "admin" && key.status !== "revoked";
 
 function acts(key, renew) {
   const use = h("a", { href: place("usage", undefined, { key: key.id }), "aria-label": t("keys.use_of", { id: key.id }) }, t("keys.use"));
-  if (!mayOperate() || key.source !== "admin" || key.status === "revoked") return use;
+  if (!mayRevoke(key)) return use;
   const named = (label, act, kind) => h("button", { type: "button", class: kind, "aria-label": `${label}: ${key.id}`, on: { click: act } }, label);
   return h("span", { class: "acts" }, use,
     offers("patch", KEY) && named(t("keys.change"), () => changeKey(key, renew), "quiet"),
@@ -84,6 +102,7 @@ export async function createKey(tenant, renew) {
       { name: "expires", label: t("column.expires"), hint: t("keys.expires_hint") },
       has("note") && { name: "note", label: t("column.note") },
       has("addresses") && { name: "addresses", label: t("keys.addresses"), hint: t("keys.addresses_hint") },
+      has("limits") && { name: "limits", label: t("keys.limits"), hint: t("keys.limits_hint"), type: "long" },
     ].filter(Boolean),
     act: (given) => send("POST", KEYS, written(given)),
   });
@@ -100,9 +119,11 @@ async function changeKey(key, renew) {
       has("expires") && { name: "expires", label: t("column.expires"), hint: t("keys.new_end_hint") },
       has("note") && { name: "note", label: t("column.note"), value: key.note ?? "" },
       has("addresses") && { name: "addresses", label: t("keys.addresses"), hint: t("keys.addresses_hint"), value: (key.addresses ?? []).join(", ") },
+      has("limits") && { name: "limits", label: t("keys.limits"), hint: t("keys.limits_hint"), type: "long", value: limitLines(key.limits).join("\n") },
     ].filter(Boolean),
-    act: ({ expires, note, addresses }) => send("PATCH", path(KEY, key.id), {
+    act: ({ expires, note, addresses, limits }) => send("PATCH", path(KEY, key.id), {
       ...(expires ? { expires } : {}), note: note || null, addresses: addresses ? addresses.split(/[\s,]+/) : null,
+      ...(limits === undefined ? {} : { limits: limitsOf(limits, key.limits) }),
     }),
   });
   if (done === undefined) return;
@@ -114,6 +135,7 @@ async function changeKey(key, renew) {
 function written(given) {
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
   if (set.addresses !== undefined) set.addresses = set.addresses.split(/[\s,]+/);
+  if (set.limits !== undefined) set.limits = limitsOf(set.limits);
   return set;
 }
 
@@ -135,6 +157,28 @@ async function revokeKey(key, renew) {
   });
   if (done === undefined) return;
   tell(t("keys.revoked", { id: key.id }));
+  renew();
+}
+
+/** Revokes keys one after another. One that can't be revoked keeps no other from it. */
+async function revokeKeys(ids, renew) {
+  const done = await ask({
+    title: t("keys.revoke_many", { number: ids.length }), text: `${ids.join(", ")}. ${t("keys.revoke_text")}`,
+    confirm: t("keys.revoke"), danger: true,
+    act: async () => {
+      const problems = [];
+      for (const id of [...ids]) {
+        try {
+          await send("DELETE", path(KEY, id));
+          ids.splice(ids.indexOf(id), 1);
+        } catch (problem) {
+          problems.push(`${id}: ${problemText(problem)}`);
+        }
+      }
+      if (problems.length > 0) throw new Error(problems.join("\n"));
+    },
+  });
+  if (done !== undefined) tell(t("keys.revoked_many"));
   renew();
 }
 

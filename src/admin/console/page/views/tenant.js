@@ -45,7 +45,7 @@ async function read(name, signal) {
 }
 
 function described(tenant, name, renew) {
-  const shown = ["name", "enabled", "source", "accounts", "allow", "models", "created_at", "changed_at", "settings", "use"];
+  const shown = ["name", "enabled", "source", "accounts", "allow", "models", "created_at", "changed_at", "settings", "use", "budgets", "holders"];
   const canChange = mayOperate() && offers("patch", TENANT) && tenant.source !== "config";
   const enabled = tenant.enabled ?? true;
   return [
@@ -63,6 +63,8 @@ function described(tenant, name, renew) {
         link(t("view.webhooks"), "webhooks", undefined, { tenant: name }))],
     ]),
     tenant.use && useTable(tenant.use),
+    tenant.budgets?.length > 0 && budgetTable(tenant.budgets),
+    tenant.holders && holderTables(tenant.holders),
     canChange && h("div", { class: "actions" },
       button(t("tenant.change"), () => changeTenant(name, tenant.settings ?? {}, renew)),
       button(enabled ? t("tenant.suspend") : t("tenant.resume"), () => enable(name, !enabled, renew)),
@@ -81,6 +83,42 @@ function useTable(use) {
       { name: t("column.value"), kind: "number", cell: ([, value]) => (typeof value === "object" ? JSON.stringify(value) : String(value)) },
     ],
   })];
+}
+
+function budgetTable(budgets) {
+  return table({
+    caption: t("tenant.budgets"), rows: budgets,
+    columns: [
+      { name: t("tenant.budget"), cell: ({ period }) => period },
+      { name: t("column.amount"), kind: "number", cell: ({ amount }) => money(amount) },
+      { name: t("money.spent"), kind: "number", cell: ({ spent }) => money(spent) },
+      { name: t("money.held"), kind: "number", cell: ({ held }) => money(held) },
+      { name: t("tenant.left"), kind: "number", cell: ({ left }) => money(left) },
+    ],
+  });
+}
+
+/** The keys that hold most slots, and the oldest tasks that run. */
+function holderTables({ keys, key_count: count, oldest_tasks: tasks }) {
+  return [
+    keys.length > 0 && [h("h2", {}, t("tenant.holders")), table({
+      caption: t("tenant.holders"), rows: keys,
+      columns: [
+        { name: t("column.key"), cell: ({ id }) => h("code", {}, id) },
+        { name: t("tenant.requests"), kind: "number", cell: ({ requests }) => String(requests) },
+        { name: t("tenant.tasks"), kind: "number", cell: ({ tasks: number }) => String(number) },
+      ],
+    }), count > keys.length && h("p", { class: "note" }, t("tenant.more_holders", { number: count - keys.length }))],
+    tasks.length > 0 && [h("h2", {}, t("tenant.oldest")), table({
+      caption: t("tenant.oldest"), rows: tasks,
+      columns: [
+        { name: t("column.task"), cell: ({ id }) => link(id, "task", id) },
+        { name: t("column.key"), cell: ({ key_id: key }) => h("code", {}, key) },
+        { name: t("column.model"), cell: ({ model }) => model },
+        { name: t("column.at"), cell: ({ claimed_at: at }) => moment(at) },
+      ],
+    })],
+  ];
 }
 
 async function enable(name, enabled, renew) {
