@@ -61,6 +61,7 @@ impl Mirror for UploadDirectories {
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
             | Change::ChangeKey { .. }
+            | Change::NoteUses(_)
             | Change::KeepSecret { .. } => {}
         }
     }

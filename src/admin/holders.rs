@@ -20,7 +20,10 @@ impl Admin {
         let keys = self.shared.limits.slots_by_key(is_its);
         let shown = keys.iter().take(MOST_SHOWN).map(|held| {
             let key_id = &*held.key_id;
-            let [limits, _] = both_limits_in_use(key_id, tenant, &self.shared.limits);
+            let key = self.shared.keyring.named(key_id);
+            let own = key.and_then(|key| key.limits_over(&tenant.limits));
+            let own = own.as_ref().unwrap_or(&tenant.limits);
+            let [limits, _] = both_limits_in_use(key_id, own, tenant, &self.shared.limits);
             json!({ "id": key_id, "requests": held.requests, "tasks": held.tasks, "limits": limits })
         });
         let shown: Vec<Value> = shown.collect();

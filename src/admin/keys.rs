@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::audit::AuditEntry;
@@ -15,6 +15,8 @@ use super::body;
 use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
+use super::tenants::merge;
+use crate::config::KeyLimits;
 use crate::dashscope::secret_look::looks_like_secret;
 use crate::net::networks::{Network, Networks};
 use crate::store::{Change, KeyDetails, KeyRecord, Outcome};
@@ -32,6 +34,8 @@ struct Create {
     expires: Option<String>,
     addresses: Option<Vec<String>>,
     note: Option<String>,
+    /// The keys of a tenant's `limits`.
+    limits: Option<Map<String, Value>>,
 }
 
 /// New settings of a key; what is left out stays, and what is null ends.
@@ -44,6 +48,9 @@ struct Settings {
     addresses: Option<Option<Vec<String>>>,
     #[serde(default, deserialize_with = "written")]
     note: Option<Option<String>>,
+    /// Limits that change, each by itself.
+    #[serde(default, deserialize_with = "written")]
+    limits: Option<Option<Map<String, Value>>>,
 }
 
 /// A field that is written, if only as null.
@@ -63,8 +70,9 @@ impl Admin {
         body: Result<Bytes, Problem>,
         entry: &mut AuditEntry,
     ) -> Result<AdminResponse, Problem> {
-        let Create { tenant, id, expires, addresses, note } = body::parse(&body?)?;
-        let details = KeyDetails { addresses: networks(addresses)?, note: checked_note(note)? };
+        let Create { tenant, id, expires, addresses, note, limits } = body::parse(&body?)?;
+        let limits = checked_limits(limits.unwrap_or_default())?;
+        let details = KeyDetails { addresses: networks(addresses)?, note: checked_note(note)?, limits };
         let now = SystemTime::now();
         let expires = expires.map(|text| end(&text, now)).transpose()?;
         let id = match id {
@@ -164,7 +172,7 @@ impl Admin {
     ) -> Result<AdminResponse, Problem> {
         let id = checked_id(id)?;
         entry.key_id = Some(id.to_owned());
-        let Settings { expires, addresses, note } = body::parse(&body?)?;
+        let Settings { expires, addresses, note, limits } = body::parse(&body?)?;
         let now = SystemTime::now();
         let expires = expires.map(|text| text.map(|text| end(&text, now)).transpose()).transpose()?;
         let (addresses, note) = (addresses.map(networks).transpose()?, note.map(checked_note).transpose()?);
@@ -179,6 +187,15 @@ impl Admin {
         let mut details = key.details().as_deref().cloned().unwrap_or_default();
         details.addresses = addresses.unwrap_or(details.addresses);
         details.note = note.unwrap_or(details.note);
+        if let Some(changes) = limits {
+            let before = details.limits.as_ref().map(|limits| limits.written().clone());
+            let merged = changes.map(|changes| {
+                let mut limits = before.unwrap_or_default();
+                merge(&mut limits, changes);
+                limits
+            });
+            details.limits = checked_limits(merged.unwrap_or_default())?;
+        }
         let change = Change::ChangeKey { id: id.into(), expires, details: details.shared() };
         if self.shared.store.commit(change).await.map_err(Problem::Unassured)? == Outcome::NotMade {
             return Err(Problem::Ended(id.to_owned()));
@@ -231,6 +248,7 @@ impl Admin {
                 json!({
                     "id": &*key.id, "tenant": &*tenant.name, "source": "config", "status": status,
                     "expires_at": key.expires.map(moment), "addresses": texts(key.addresses()), "note": null,
+                    "limits": null, "last_used_at": key.last_use.at().map(moment),
                 })
             });
         }
@@ -271,6 +289,8 @@ impl Admin {
             "id": &*key.id, "tenant": tenant, "source": "admin", "status": status,
             "created_at": moment(key.created()), "expires_at": expires, "old_until": old_until,
             "addresses": texts(&details.addresses), "note": details.note,
+            "limits": details.limits.map(|limits| limits.written().clone()),
+            "last_used_at": self.shared.keyring.last_use(&key.id).map(moment),
         })
     }
 }
@@ -309,6 +329,19 @@ fn checked_note(note: Option<String>) -> Result<Option<Box<str>>, Problem> {
     Ok(note.map(String::into_boxed_str))
 }
 
+/// Checks the limits of a key's own; an empty table is none.
+fn checked_limits(written: Map<String, Value>) -> Result<Option<Box<KeyLimits>>, Problem> {
+    let limits = KeyLimits::check(written).map_err(|faults| {
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Problem::BadField("limits", format!("can't be taken: {}", told.join("; ")).into())
+    })?;
+    if String::from(limits.clone()).len() > MOST_LIMITS_BYTES {
+        let problem = format!("must be up to {MOST_LIMITS_BYTES} bytes of JSON");
+        return Err(Problem::BadField("limits", problem.into()));
+    }
+    Ok((!limits.is_empty()).then(|| Box::new(limits)))
+}
+
 /// Checks a key's id. Logs show the id, so it must not be a secret.
 fn checked_id(id: &str) -> Result<&str, Problem> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -341,6 +374,7 @@ fn end(text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
 const MOST_ID_BYTES: usize = 64;
 const MOST_NETWORKS: usize = 32;
 const MOST_NOTE_BYTES: usize = 256;
+const MOST_LIMITS_BYTES: usize = 2048;
 /// 2100-01-01T00:00:00Z, a few years before the 32-bit seconds of the key ring overflow.
 const LATEST_END: Duration = Duration::from_secs(4_102_444_800);
 

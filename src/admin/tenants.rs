@@ -60,7 +60,7 @@ impl Admin {
                 .ok_or_else(|| Problem::NoSuchTenant(name.to_owned()));
         };
         let mut shown = self.describe_tenant(&directory, tenant);
-        let [_, of_tenant] = both_limits_in_use("", tenant, &self.shared.limits);
+        let [_, of_tenant] = both_limits_in_use("", &tenant.limits, tenant, &self.shared.limits);
         shown["use"] = of_tenant;
         shown["use"]["requests"] = tenant.running.count().into();
         Ok(shown)
@@ -208,7 +208,7 @@ impl Admin {
 
 /// Merges changes into settings (RFC 7396): null takes a key away, and a table changes key by key. A table that is not there
 /// is not made for a key that is taken away, as an empty `tokens` allows tokens.
-fn merge(settings: &mut Map<String, Value>, changes: Map<String, Value>) {
+pub(super) fn merge(settings: &mut Map<String, Value>, changes: Map<String, Value>) {
     for (key, change) in changes {
         match change {
             Value::Null => {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminListener;
 use crate::lifecycle::handover::{HandoverSockets, Offer, Predecessor};
+use crate::lifecycle::key_uses;
 use crate::lifecycle::readiness::ReadinessGuard;
 use crate::lifecycle::reload::ReloadHandle;
 use crate::proxy::Shared;
@@ -144,6 +145,7 @@ impl Drop for RunningGateway {
             exporter.finish();
         }
         self.shared.access_log.close(LOG_PATIENCE);
+        key_uses::write_last(&self.shared);
         self.shared.store.close();
     }
 }

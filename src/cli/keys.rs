@@ -9,6 +9,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, misused, segment};
+use super::tenant_settings;
 
 /// Manage the virtual keys of a running gateway, through its admin API.
 ///
@@ -40,8 +41,12 @@ enum KeysCommand {
         /// Words for the operator's eyes; `list` shows them.
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
+        /// A limit of its own, in place of the one in its tenant's `limits`, like "concurrent_requests=5" or
+        /// "submits.requests_per_second=2"; as often as needed.
+        #[arg(long = "limit", value_name = "KEY=VALUE")]
+        limits: Vec<String>,
     },
-    /// Change a key's end, addresses or note. What is not named stays.
+    /// Change a key's end, addresses, note or limits. What is not named stays.
     Set {
         id: String,
         /// Time of its end: "30d" from now, or "2030-01-01T00:00:00Z"; "never" takes the end away.
@@ -53,6 +58,9 @@ enum KeysCommand {
         /// Words for the operator's eyes; "" takes them away.
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
+        /// A limit of its own, like "concurrent_requests=5"; KEY=null takes one away, and "none" all of them.
+        #[arg(long = "limit", value_name = "KEY=VALUE")]
+        limits: Vec<String>,
     },
     /// List all keys, those of the configuration too.
     List {
@@ -106,15 +114,16 @@ pub async fn run(
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
     match &options.command {
-        KeysCommand::Create { tenant, id, expires, addresses, note } => {
+        KeysCommand::Create { tenant, id, expires, addresses, note, limits } => {
             let asked = json!({
                 "tenant": tenant, "id": id, "expires": expires, "addresses": addresses, "note": note,
+                "limits": tenant_settings::read(limits)?,
             });
             let made = gateway.call(Method::POST, "/admin/keys", Some(asked)).await?;
             show(&describe(&made, "made"));
         }
-        KeysCommand::Set { id, expires, addresses, note } => {
-            let asked = changes(expires.as_deref(), addresses, note.as_deref());
+        KeysCommand::Set { id, expires, addresses, note, limits } => {
+            let asked = changes(expires.as_deref(), addresses, note.as_deref(), limits)?;
             let path = format!("/admin/keys/{}", segment(id)?);
             let changed = gateway.call(Method::PATCH, &path, Some(asked)).await?;
             let until = changed["expires_at"].as_str().map(|until| format!(", until {until}"));
@@ -145,14 +154,24 @@ async fn list(gateway: &AdminClient, tenant: Option<&str>, show: impl Fn(&str)) 
         Some(tenant) => format!("/admin/keys?tenant={}", segment(tenant)?),
         None => "/admin/keys".to_owned(),
     };
-    let head = row(["ID", "TENANT", "SOURCE", "STATUS", "CREATED", "EXPIRES", "OLD SECRET UNTIL", "NOTE"]);
+    let head = row([
+        "ID",
+        "TENANT",
+        "SOURCE",
+        "STATUS",
+        "CREATED",
+        "EXPIRES",
+        "OLD SECRET UNTIL",
+        "LAST USE",
+        "NOTE",
+    ]);
     let describe = |key: &Value| {
         let text = |name: &str| key[name].as_str().unwrap_or("-");
         let old = key["old_until"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let old = old.max().unwrap_or("-");
         let (id, tenant, source) = (text("id"), text("tenant"), text("source"));
         let (created, expires) = (text("created_at"), text("expires_at"));
-        row([id, tenant, source, text("status"), created, expires, old, text("note")])
+        row([id, tenant, source, text("status"), created, expires, old, text("last_used_at"), text("note")])
     };
     gateway.list(&path, "keys", &head, describe, show).await.map(drop)
 }
@@ -258,12 +277,19 @@ fn describe_found(found: &Value) -> String {
     format!("{id}: {kind}, {made}, of the tenant {}; {status}{until}\n{todo}", text("tenant"))
 }
 
-fn row([id, tenant, source, status, created, expires, old, note]: [&str; 8]) -> String {
-    format!("{id:<24} {tenant:<16} {source:<7} {status:<9} {created:<20} {expires:<20} {old:<20} {note}\n")
+fn row([id, tenant, source, status, created, expires, old, used, note]: [&str; 9]) -> String {
+    format!(
+        "{id:<24} {tenant:<16} {source:<7} {status:<9} {created:<20} {expires:<20} {old:<20} {used:<20} {note}\n"
+    )
 }
 
 /// The changes that `keys set` names, as the admin API takes them.
-fn changes(expires: Option<&str>, addresses: &[String], note: Option<&str>) -> Value {
+fn changes(
+    expires: Option<&str>,
+    addresses: &[String],
+    note: Option<&str>,
+    limits: &[String],
+) -> Result<Value, AdminFailure> {
     let mut changes = Map::new();
     if let Some(expires) = expires {
         changes.insert("expires".to_owned(), (expires != "never").then_some(expires).into());
@@ -275,7 +301,12 @@ fn changes(expires: Option<&str>, addresses: &[String], note: Option<&str>) -> V
     if let Some(note) = note {
         changes.insert("note".to_owned(), note.into());
     }
-    changes.into()
+    if let Some(first) = limits.first() {
+        let none = limits.len() == 1 && first == "none";
+        let limits = if none { Value::Null } else { tenant_settings::read(limits)?.into() };
+        changes.insert("limits".to_owned(), limits);
+    }
+    Ok(changes.into())
 }
 
 fn describe(made: &Value, what: &str) -> String {

@@ -231,7 +231,8 @@ fn describe(tenant: &Value) -> String {
         let [id, requests, tasks] = ["id", "requests", "tasks"].map(|name| text(&key, name));
         line(&mut shown, "slots", &format!("{id}: {requests} request(s), {tasks} task(s)").into());
     }
-    let more = holders["key_count"].as_u64().unwrap_or(0).saturating_sub(items(&holders["keys"]).len() as u64);
+    let more =
+        holders["key_count"].as_u64().unwrap_or(0).saturating_sub(items(&holders["keys"]).len() as u64);
     if more > 0 {
         line(&mut shown, "slots", &format!("and {more} more key(s)").into());
     }

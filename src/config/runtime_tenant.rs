@@ -86,7 +86,7 @@ fn refuse_files(path: &str, key: &str, value: &Value, faults: &mut Vec<Fault>) {
 }
 
 /// Writes JSON as TOML on one line. TOML has no null: its place stays empty, which is a fault.
-fn write(value: &Value, into: &mut String) {
+pub(super) fn write(value: &Value, into: &mut String) {
     match value {
         Value::Null => {}
         // TOML escapes texts as JSON does, and also the one character behind `~`.

@@ -1,5 +1,5 @@
 //! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits, submits
-//! whose answer is lost, budgets that run out, events for webhooks.
+//! whose answer is lost, budgets that run out, events for webhooks, last uses of keys.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::budget_watch::BudgetWatch;
 use super::deletion_date::DeletionDate;
 use super::event_watch::EventWatch;
+use super::key_uses::KeyUseWriter;
 use crate::proxy::Shared;
 
 /// Runs twice a second until it is dropped.
@@ -20,6 +21,7 @@ pub async fn run(shared: Shared) -> Infallible {
         tick.tick().await;
         housekeeper.turn(SystemTime::now(), Instant::now());
         housekeeper.shared.judge_lost_submits().await;
+        housekeeper.key_uses.write(&housekeeper.shared, Instant::now()).await;
     }
 }
 
@@ -29,6 +31,7 @@ pub struct Housekeeper {
     deletion_date: DeletionDate,
     budget_watch: BudgetWatch,
     event_watch: EventWatch,
+    key_uses: KeyUseWriter,
     next_look_at_budgets: Instant,
     /// Next deletion of expired records from memory.
     next_sweep: Instant,
@@ -43,6 +46,7 @@ impl Housekeeper {
             deletion_date: DeletionDate::new(now),
             budget_watch: BudgetWatch::default(),
             event_watch: EventWatch::new(now),
+            key_uses: KeyUseWriter::new(now),
             next_look_at_budgets: now,
             next_sweep: now,
             next_tidy: now,

@@ -6,6 +6,7 @@ pub mod deletion_date;
 mod event_watch;
 pub mod handover;
 pub mod housekeeping;
+pub mod key_uses;
 pub mod liveness;
 pub mod readiness;
 pub mod reload;

@@ -75,6 +75,7 @@ impl Mirror for PollHub {
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
             | Change::ChangeKey { .. }
+            | Change::NoteUses(_)
             | Change::KeepSecret { .. } => {}
         }
     }

@@ -35,7 +35,7 @@ fn world() -> HubFixture {
                 tenants = [{ name = \"one\", keys = [{ id = \"key\", key = \"0123456789abcdef\" }] }]";
     let config = Config::parse(text, Path::new("."), &|_| None).expect("a config").config;
     let metrics = Arc::<Metrics>::default();
-    let directory = Directory::build(&config, &[], &AccountRegistry::new(now), &metrics);
+    let directory = Directory::build(&config, &[], &AccountRegistry::new(now), &metrics, &Default::default());
     let subscribers =
         TaskEndSubscribers::new(Arc::default(), metrics, Arc::new(ArcSwap::from_pointee(directory)));
     let (opening, opened) = mpsc::unbounded_channel();

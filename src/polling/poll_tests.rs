@@ -29,7 +29,8 @@ const CONFIG: &str = r#"
 fn hub(tasks: impl IntoIterator<Item = TaskRecord>) -> PollHub {
     let config = Config::parse(CONFIG, Path::new("."), &|_| None).expect("a configuration").config;
     let (metrics, index) = (Arc::<Metrics>::default(), Arc::<TaskIndex>::default());
-    let directory = Directory::build(&config, &[], &AccountRegistry::new(Instant::now()), &metrics);
+    let directory =
+        Directory::build(&config, &[], &AccountRegistry::new(Instant::now()), &metrics, &Default::default());
     tasks.into_iter().for_each(|task| index.remember(task));
     let ends = TaskEndSubscribers::new(index, metrics, Arc::new(ArcSwap::from_pointee(directory)));
     PollHub::new(ends, mpsc::unbounded_channel().0, Instant::now())

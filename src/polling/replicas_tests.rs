@@ -47,7 +47,7 @@ fn replica() -> ReplicaFixture {
     let store = Store::open(&folder.path().join("store.db")).expect("a store").with_exchange(exchange);
     let index = TaskIndex::load(store, Arc::default()).expect("an index");
     let metrics = Arc::<Metrics>::default();
-    let directory = Directory::build(&config, &[], &AccountRegistry::new(now), &metrics);
+    let directory = Directory::build(&config, &[], &AccountRegistry::new(now), &metrics, &Default::default());
     let subscribers =
         TaskEndSubscribers::new(Arc::new(index), metrics, Arc::new(ArcSwap::from_pointee(directory)));
     let (opening, opened) = mpsc::unbounded_channel();

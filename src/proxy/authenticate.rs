@@ -91,7 +91,7 @@ fn by_credential(
         tracing::debug!(stranger = ?fault, key_id, address = %exchange.client, "a key opens nothing");
         RefusedCaller { rejection: fault.into(), holder: holder.map(Box::new) }
     })?;
-    let caller = caller.ok_or_else(|| no_key(&request.headers))?;
+    let mut caller = caller.ok_or_else(|| no_key(&request.headers))?;
     let host = called_host(request).and_then(site::host);
     let is_own =
         |site: &[u8]| site::host(site).zip(host).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other));
@@ -115,6 +115,7 @@ fn by_credential(
         let holder = Some(Box::new(KeyHolder::Caller(caller)));
         return Err(RefusedCaller { rejection: Rejection::Address, holder });
     }
+    caller.note_use(now);
     Ok(caller)
 }
 

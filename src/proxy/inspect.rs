@@ -12,7 +12,7 @@ use super::passage::Passage;
 use super::query_model::{AmbiguousModel, query_model};
 use super::rejection::Rejection;
 use super::route::Route;
-use crate::config::Rule;
+use crate::config::{Limits, Rule};
 use crate::dashscope::inference_message::InferenceMessage;
 use crate::dashscope::limited_fields::{FieldFault, LimitedFields};
 use crate::dashscope::operation::ModelLocation;
@@ -43,7 +43,7 @@ pub(super) async fn inspect(passage: &mut Passage) -> Result<Inspection, Rejecti
         let model = query_model(request.uri.query().unwrap_or("")).map_err(|AmbiguousModel(_)| {
             Rejection::BadRequest("`model` in its query could be read in two ways; write it once")
         })?;
-        check_model(permit.tenant(), model.as_deref())?;
+        check_model(permit.tenant(), permit.caller().limits(), model.as_deref())?;
     }
     if needs.model != Some(ModelLocation::Body) && !needs.caps && !needs.stream {
         return Ok(Inspection::default());
@@ -52,10 +52,10 @@ pub(super) async fn inspect(passage: &mut Passage) -> Result<Inspection, Rejecti
     read.map_err(|fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes))?;
     let asked = read_body(body).await.map_err(|fault| bad_body("its body", &fault))?;
     if needs.model.is_some() {
-        check_model(permit.tenant(), asked.model.as_deref())?;
+        check_model(permit.tenant(), permit.caller().limits(), asked.model.as_deref())?;
     }
     if needs.caps {
-        check_caps(permit.tenant(), &asked)?;
+        check_caps(permit, &asked)?;
     }
     Ok(Inspection { streams: needs.stream && asked.stream })
 }
@@ -65,9 +65,9 @@ fn names_models_inside(permit: &Permit, route: &Route) -> bool {
     Needs::of(permit, route).model == Some(ModelLocation::Messages)
 }
 
-/// True if the tenant, or its keys, may use some models only.
-pub(super) fn lists_models(tenant: &Tenant) -> bool {
-    [&tenant.models, &tenant.limits.models, &tenant.browser_models].iter().any(|list| !list.is_empty())
+/// True if the tenant, or its key with these limits, may use some models only.
+pub(super) fn lists_models(tenant: &Tenant, of_key: &Limits) -> bool {
+    [&tenant.models, &of_key.models, &tenant.browser_models].iter().any(|list| !list.is_empty())
 }
 
 /// True if the gateway reads the client's frames inside the WebSocket: they may name models, or cost money.
@@ -93,13 +93,12 @@ struct Needs {
 
 impl Needs {
     fn of(permit: &Permit, route: &Route) -> Self {
-        let Tenant { limits, tenant_limits, .. } = permit.tenant();
-        let both = [limits, tenant_limits];
+        let both = [permit.caller().limits(), &permit.tenant().tenant_limits];
         let is_capped =
             both.iter().any(|limits| limits.max_duration_seconds.or(limits.max_resolution).is_some());
         let limits_streams = both.iter().any(|limits| limits.streams != Rule::default());
         Self {
-            model: route.operation.model_location().filter(|_| lists_models(permit.tenant())),
+            model: route.operation.model_location().filter(|_| lists_models(permit.tenant(), both[0])),
             caps: is_capped && permit.submits() && video::is_video_path(&route.path),
             stream: limits_streams && route.operation.may_stream() && permit.kind() != LimitKind::Stream,
         }
@@ -151,13 +150,13 @@ pub(super) fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
 ///
 /// # Errors
 /// `ModelNotAllowed`.
-pub(super) fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
+pub(super) fn check_model(tenant: &Tenant, of_key: &Limits, model: Option<&str>) -> Result<(), Rejection> {
     let Some(model) = model else {
         return Err(Rejection::ModelNotAllowed(
             "the request names no model, and this key may use some only".into(),
         ));
     };
-    if may_use(tenant, model) {
+    if may_use(tenant, of_key, model) {
         return Ok(());
     }
     let shown: String = model.chars().take(MOST_SHOWN).collect();
@@ -166,14 +165,14 @@ pub(super) fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Re
 }
 
 /// True if the model is in the tenant's list and in the key's, as far as there are any.
-pub(super) fn may_use(tenant: &Tenant, model: &str) -> bool {
+pub(super) fn may_use(tenant: &Tenant, of_key: &Limits, model: &str) -> bool {
     let is_in = |list: &Vec<String>| list.is_empty() || list.iter().any(|pattern| matches(pattern, model));
-    [&tenant.models, &tenant.limits.models, &tenant.browser_models].into_iter().all(is_in)
+    [&tenant.models, &of_key.models, &tenant.browser_models].into_iter().all(is_in)
 }
 
 /// Checks the caps of the key and of all keys of the tenant together; if both are set, the lower one counts.
-fn check_caps(tenant: &Tenant, asked: &LimitedFields) -> Result<(), Rejection> {
-    let (own, all) = (&tenant.limits, &tenant.tenant_limits);
+fn check_caps(permit: &Permit, asked: &LimitedFields) -> Result<(), Rejection> {
+    let (own, all) = (permit.caller().limits(), &permit.tenant().tenant_limits);
     let lower = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
     let refused = |problem: String| Err(Rejection::OverCap(problem.into()));
     if let Some(most) = lower(own.max_duration_seconds, all.max_duration_seconds) {

@@ -45,8 +45,8 @@ pub(super) async fn show(
             }
         }
     };
-    let tenant = exchange.permit().tenant();
-    let mut usable = models.iter().filter(|model| may_use(tenant, &model.id));
+    let (tenant, limits) = (exchange.permit().tenant(), exchange.permit().caller().limits());
+    let mut usable = models.iter().filter(|model| may_use(tenant, limits, &model.id));
     let path = &*exchange.route().path;
     let (status, body, request_id) = match path.strip_prefix(LIST).map(|rest| rest.trim_matches('/')) {
         None | Some("") => (StatusCode::OK, model_list::write(usable).into(), respond::new_request_id()),

@@ -94,6 +94,7 @@ impl Shared {
             Arc::clone(&tenants),
             Arc::clone(&accounts),
             Arc::clone(&metrics),
+            Arc::clone(&keyring.configured_uses),
         ));
         let directory = Arc::clone(directories.directory());
         key_warnings::warn(&directory.load(), &keyring, now);

@@ -1,6 +1,7 @@
 //! Judgement of what a client sends in a WebSocket, before it is passed on: may the task that it starts use its model, and
 //! is there money for it?
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,12 +14,15 @@ use super::socket_meter::SocketMeter;
 use crate::dashscope::usage::MostUse;
 use crate::dashscope::websocket::{Boundary, Frames};
 use crate::limits::CallHolds;
+use crate::tenant::caller::Caller;
 use crate::tenant::directory::Tenant;
 
 /// The rules for one socket: those of the tenant's settings as they stand when something is judged.
 #[derive(Debug)]
 pub(super) struct SocketJudge<'a> {
     pub(super) tenant: CurrentTenant<'a>,
+    /// The bearer of a key, which may have limits of its own; `None`: those of the tenant's keys hold.
+    pub(super) caller: Option<&'a Caller>,
     /// The messages name the models of tasks; else they ask the one model of the socket for responses.
     pub(super) names_models: bool,
     /// `None`: nothing is metered.
@@ -89,8 +93,10 @@ impl SocketJudge<'_> {
     fn judge(&self, text: &[u8]) -> Result<(), Rejection> {
         let spoken = inspect::read_message(text)?;
         self.tenant.with(|tenant| {
-            if inspect::lists_models(tenant) && (spoken.runs || spoken.model.is_some()) {
-                inspect::check_model(tenant, spoken.model.as_deref())?;
+            let limits =
+                self.caller.map_or(Cow::Borrowed(&tenant.limits), |caller| caller.limits_now(tenant));
+            if inspect::lists_models(tenant, &limits) && (spoken.runs || spoken.model.is_some()) {
+                inspect::check_model(tenant, &limits, spoken.model.as_deref())?;
             }
             let Some(money) = self.money.as_ref().filter(|_| spoken.runs) else { return Ok(()) };
             let model = spoken.model.as_deref().unwrap_or_default();

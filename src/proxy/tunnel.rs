@@ -105,7 +105,8 @@ fn open(
         let (exchange, meter) = (&exchange, &meter);
         let call_holds = &call_holds;
         let money = Some(SocketMoney { exchange, call_holds, meter });
-        let judge = SocketJudge { tenant, names_models, money };
+        let caller = Some(exchange.permit().caller());
+        let judge = SocketJudge { tenant, caller, names_models, money };
         let client = InspectReader::new(client, |bytes: &[u8]| {
             exchange.carry_in(bytes.len() as u64);
             // The judge hands on what it reads; responses are of the model of the query, whatever messages say.

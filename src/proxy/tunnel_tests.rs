@@ -44,7 +44,8 @@ async fn carried<F: Future>(script: impl FnOnce(DuplexStream, DuplexStream) -> F
     let (client, inner_client) = duplex(1 << 16);
     let (upstream, inner_upstream) = duplex(1 << 16);
     let tenant = tenant();
-    let judge = SocketJudge { tenant: CurrentTenant::new(&tenant, None), names_models: true, money: None };
+    let tenant = CurrentTenant::new(&tenant, None);
+    let judge = SocketJudge { tenant, caller: None, names_models: true, money: None };
     let carry = carry_inspected(inner_client, inner_upstream, Duration::from_secs(60), &judge);
     tokio::join!(carry, script(client, upstream))
 }

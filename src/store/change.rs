@@ -11,7 +11,7 @@ use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
 use super::tenant_event::EndReport;
-use super::{Entry, KeyDetails, KeyRecord, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
+use super::{Entry, KeyDetails, KeyRecord, KeyUse, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub enum Change {
     PutTenant(Arc<TenantRecord>),
     /// Adds a secret that signs browser tokens from now on; not made where there is one and it is not to be replaced.
     KeepSecret { secret: TokenSecret, replaces: bool },
+    /// Notes when keys were used last; a later use that stands already stays.
+    NoteUses(Arc<[KeyUse]>),
     /// Gives all that a tenant has to its new name; not made where the former name leads elsewhere already, or the new name
     /// is a former name of another tenant.
     Rename { former: Arc<str>, name: Arc<str> },
@@ -141,7 +143,8 @@ impl Change {
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
-            | Self::KeepSecret { .. } => None,
+            | Self::KeepSecret { .. }
+            | Self::NoteUses(_) => None,
         }
     }
 
@@ -156,6 +159,7 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
             | Self::Rename { .. } => true,
             Self::Claim { .. }
             | Self::Reserve(_)
@@ -185,6 +189,7 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
             | Self::Rename { .. } => true,
             Self::Reserve(_)
             | Self::Free { .. }
@@ -221,6 +226,7 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
             | Self::Rename { .. } => Replayed::WhenWritten,
             Self::Claim { .. } => Replayed::InAnyCase,
         }
@@ -239,6 +245,7 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
             | Self::Rename { .. } => false,
             Self::Claim { .. }
             | Self::Free { .. }
@@ -275,6 +282,7 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
             | Self::Rename { .. } => None,
         }
     }
@@ -321,6 +329,7 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
             | Self::Rename { .. } => {}
         }
         Some(stored)

@@ -105,6 +105,7 @@ impl FormerNames {
             | Change::Hide { .. }
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
+            | Change::NoteUses(_)
             | Change::KeepSecret { .. }
             | Change::ChangeKey { .. }
             | Change::Rename { .. } => false,

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::shared_field::SharedField;
+use crate::config::KeyLimits;
 use crate::dashscope::oss;
 use crate::dashscope::task;
 use crate::dashscope::task::Status;
@@ -152,6 +153,9 @@ pub struct KeyDetails {
     pub addresses: Networks,
     /// Words for the operator's eyes.
     pub note: Option<Box<str>>,
+    /// Limits of the key's own, in place of those of each key of its tenant.
+    #[serde(default)]
+    pub limits: Option<Box<KeyLimits>>,
 }
 
 impl KeyDetails {

@@ -128,6 +128,7 @@ impl KeyUndo {
             | Change::KeepUpload { .. }
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
+            | Change::NoteUses(_)
             | Change::KeepSecret { .. }
             | Change::ChangeKey { .. }
             | Change::Rename { .. } => None,

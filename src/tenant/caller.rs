@@ -1,5 +1,6 @@
 //! Callers: the tenant that a request speaks for, identified by a key, by a certificate, or by both.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,6 +10,7 @@ use super::certificate::{CertificateHolder, ClientCertificate};
 use super::directory::{ConfiguredKey, Directory, Tenant};
 use super::key::{CredentialFault, KeyDigest, VirtualKey};
 use super::keyring::{IssuedKey, Keyring};
+use crate::config::Limits;
 use crate::net::networks::Networks;
 
 /// A tenant, identified by one of its keys or certificates. The caller keeps the directory in which it was found.
@@ -17,10 +19,13 @@ pub struct Caller {
     directory: Arc<Directory>,
     tenant: usize,
     credential: Credential,
+    /// Limits of the key, where it has some of its own.
+    limits: Option<Arc<Limits>>,
     /// The tenant's certificate of the connection, beside the key or instead of a key.
     certificate: Option<Arc<ClientCertificate>>,
     /// End of the browser token by which the caller has shown its key.
     token_ends: Option<SystemTime>,
+    used_before: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,7 +186,13 @@ impl From<CredentialFault> for RefusedCredential {
 
 impl Caller {
     fn new(directory: &Arc<Directory>, tenant: usize, credential: Credential) -> Self {
-        Self { directory: Arc::clone(directory), tenant, credential, certificate: None, token_ends: None }
+        let limits = match &credential {
+            Credential::Issued(key) => key.limits_over(&directory.tenants[tenant].limits).map(Arc::new),
+            Credential::Configured(_) | Credential::Certificate(_) => None,
+        };
+        let directory = Arc::clone(directory);
+        let (certificate, token_ends, used_before) = (None, None, None);
+        Self { directory, tenant, credential, limits, certificate, token_ends, used_before }
     }
 
     fn configured(directory: &Arc<Directory>, index: usize) -> Self {
@@ -237,6 +248,22 @@ impl Caller {
         }
     }
 
+    /// Notes that the caller's key is used.
+    pub fn note_use(&mut self, now: SystemTime) {
+        let last = match &self.credential {
+            Credential::Configured(index) => &*self.directory.keys[*index].last_use,
+            Credential::Issued(key) => &key.last_use,
+            Credential::Certificate(_) => return,
+        };
+        self.used_before = last.at();
+        last.note(now);
+    }
+
+    /// The last use of the caller's key before this call.
+    pub fn used_before(&self) -> Option<SystemTime> {
+        self.used_before
+    }
+
     /// When the caller's key ends; `None`: never, or there is no key.
     pub fn expires(&self) -> Option<SystemTime> {
         match &self.credential {
@@ -270,6 +297,17 @@ impl Caller {
             Some(tokens) if self.is_browser() => &tokens.scope,
             Some(_) | None => tenant,
         }
+    }
+
+    /// Limits of the caller's key, or else of each key of its tenant.
+    pub fn limits(&self) -> &Limits {
+        self.limits.as_deref().unwrap_or(&self.directory.tenants[self.tenant].limits)
+    }
+
+    /// Limits of the caller's key as they stand now, with the settings that its tenant has now.
+    pub fn limits_now<'t>(&self, tenant: &'t Tenant) -> Cow<'t, Limits> {
+        let own = self.issued().and_then(|key| key.limits_over(&tenant.limits));
+        own.map_or(Cow::Borrowed(&tenant.limits), Cow::Owned)
     }
 
     /// True if the caller has shown a browser token in place of its key.

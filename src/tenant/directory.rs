@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use super::certificate::CertificateIndex;
 use super::key::{CredentialFault, KeyDigest};
+use super::last_use::{ConfiguredUses, LastUse};
 use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
@@ -96,6 +97,7 @@ pub struct ConfiguredKey {
     /// The key's loggable name.
     pub id: Arc<str>,
     pub expires: Option<SystemTime>,
+    pub last_use: Arc<LastUse>,
     /// Addresses that the key is good from, in place of the tenant's; empty: the tenant's count.
     pub(super) addresses: Networks,
     /// `None` for the sidecar's key, which nobody presents.
@@ -106,12 +108,13 @@ pub struct ConfiguredKey {
 
 impl Directory {
     /// Builds the directory of a configuration, and of tenants that were made at run time. Accounts keep their health from
-    /// `registry`, and metrics go on counting: the registry and the metrics outlive every directory.
+    /// `registry`, keys their last uses, and metrics go on counting: these outlive every directory.
     pub fn build(
         config: &Config,
         made: &[Arc<TenantSettings>],
         registry: &AccountRegistry,
         metrics: &Metrics,
+        uses: &ConfiguredUses,
     ) -> Self {
         let mut mounts = config.mounts.clone();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
@@ -146,6 +149,7 @@ impl Directory {
                 directory.by_id.insert(Arc::clone(&id), directory.keys.len());
                 let addresses = key.addresses.clone();
                 directory.keys.push(ConfiguredKey {
+                    last_use: uses.of(&id),
                     id,
                     expires: key.expires,
                     addresses,
@@ -160,6 +164,7 @@ impl Directory {
                 directory.sidecar_key = Some(directory.keys.len());
                 let id = Arc::clone(&tenant.name);
                 directory.keys.push(ConfiguredKey {
+                    last_use: Arc::default(),
                     id,
                     expires: None,
                     addresses: Networks::default(),

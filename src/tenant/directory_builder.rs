@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::directory::Directory;
+use super::last_use::ConfiguredUses;
 use super::runtime_tenants::RuntimeTenants;
 use crate::account::AccountRegistry;
 use crate::config::Config;
@@ -22,6 +23,8 @@ pub struct DirectoryBuilder {
     tenants: Arc<RuntimeTenants>,
     accounts: Arc<AccountRegistry>,
     metrics: Arc<Metrics>,
+    /// Last uses of keys.
+    uses: Arc<ConfiguredUses>,
     store: Store,
     /// [`RuntimeTenants::generation`] of the directory in use.
     built: AtomicU64,
@@ -37,16 +40,18 @@ impl DirectoryBuilder {
         tenants: Arc<RuntimeTenants>,
         accounts: Arc<AccountRegistry>,
         metrics: Arc<Metrics>,
+        uses: Arc<ConfiguredUses>,
     ) -> Self {
         let config = Arc::new(config.clone());
         let built = tenants.generation();
-        let directory = build(&config, &tenants, &accounts, &metrics, &store);
+        let directory = build(&config, &tenants, &accounts, &metrics, &uses, &store);
         Self {
             directory: Arc::new(ArcSwap::from_pointee(directory)),
             config: ArcSwap::new(config),
             tenants,
             accounts,
             metrics,
+            uses,
             store,
             built: AtomicU64::new(built),
             retired: Mutex::default(),
@@ -85,7 +90,8 @@ impl DirectoryBuilder {
     fn swap(&self, retired: &mut Vec<Arc<Directory>>) -> Arc<Directory> {
         let generation = self.tenants.generation();
         let config = self.config.load_full();
-        let next = Arc::new(build(&config, &self.tenants, &self.accounts, &self.metrics, &self.store));
+        let next =
+            Arc::new(build(&config, &self.tenants, &self.accounts, &self.metrics, &self.uses, &self.store));
         retired.push(self.directory.swap(Arc::clone(&next)));
         self.built.store(generation, Ordering::Release);
         next
@@ -102,10 +108,11 @@ fn build(
     tenants: &RuntimeTenants,
     accounts: &AccountRegistry,
     metrics: &Metrics,
+    uses: &ConfiguredUses,
     store: &Store,
 ) -> Directory {
     let made = tenants.settings(config);
     store.subscribe(config.tenants.iter().chain(made.iter().map(|tenant| &**tenant)));
     let former_names = store.tenant_names().load();
-    Directory::build(config, &made, accounts, metrics).with_former_names(&former_names)
+    Directory::build(config, &made, accounts, metrics, uses).with_former_names(&former_names)
 }

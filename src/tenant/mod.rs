@@ -9,6 +9,7 @@ pub mod found_key;
 pub mod key;
 pub mod key_warnings;
 pub mod keyring;
+pub mod last_use;
 mod models;
 pub mod rotation;
 pub mod runtime_tenants;

@@ -52,6 +52,7 @@ impl Mirror for RuntimeTenants {
             | Change::Settle { .. }
             | Change::Deliver(_)
             | Change::ChangeKey { .. }
+            | Change::NoteUses(_)
             | Change::KeepSecret { .. }
             | Change::Enter(_)
             | Change::Hide { .. }

@@ -3,6 +3,8 @@
 
 mod changes;
 mod command;
+mod last_use;
+mod limits;
 mod own;
 mod revocation;
 
@@ -172,11 +174,11 @@ fn keys_outlive_a_restart_and_are_kept_as_digests() {
     holds_digests_only(directory.path(), &secrets);
 
     let gateway = Gateway::over(directory, &text);
+    assert_eq!(gateway.administer("GET /admin/keys", "").text(), before);
     for key in [&lasting, &old, &rotated] {
         assert_eq!(outcome(&gateway, key), "200");
     }
     assert_eq!(outcome(&gateway, &revoked), "revoked_key");
-    assert_eq!(gateway.administer("GET /admin/keys", "").text(), before);
     assert_eq!(gateway.administer("DELETE /admin/keys/rotated", "").status(), 200);
     assert_eq!(outcome(&gateway, &old), "revoked_key");
 }

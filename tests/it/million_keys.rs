@@ -17,6 +17,7 @@ use dashgate::tenant::caller::identify;
 use dashgate::tenant::directory::Directory;
 use dashgate::tenant::key::VirtualKey;
 use dashgate::tenant::keyring::{KeyEnd, Keyring, NewKey};
+use dashgate::tenant::last_use::ConfiguredUses;
 
 use crate::harness::{Upstream, answer, client, message, processor_time};
 
@@ -169,6 +170,7 @@ fn a_look_up_costs_the_same_among_a_million() {
         &[],
         &AccountRegistry::new(Instant::now()),
         &Metrics::default(),
+        &ConfiguredUses::default(),
     ));
     let rings = [FEW, MANY].map(|keys| {
         let ring = Keyring::default();

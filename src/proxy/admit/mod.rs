@@ -113,7 +113,7 @@ fn take(
     let who = LimitedCaller {
         key_id: caller.key_id(),
         tenant: &tenant.name,
-        limits: &tenant.limits,
+        limits: caller.limits(),
         tenant_limits: &tenant.tenant_limits,
     };
     let admitted =

@@ -11,12 +11,13 @@ use crate::usage::Zone;
 
 pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
     let (caller, tenant) = (permit.caller(), permit.tenant());
-    let [of_key, of_tenant] = both_limits_in_use(caller.key_id(), tenant, limits);
+    let [of_key, of_tenant] = both_limits_in_use(caller.key_id(), caller.limits(), tenant, limits);
     let allowed = Group::ALL.iter().filter(|group| tenant.allow.contains(**group));
     json!({
         "id": caller.key_id(),
         "tenant": &*tenant.name,
         "expires_at": caller.expires().map(|at| zone.moment(at)),
+        "last_used_at": caller.used_before().map(|at| zone.moment(at)),
         "allow": allowed.map(|group| group.name()).collect::<Vec<_>>(),
         "models": patterns(&tenant.models),
         "limits": of_key,
@@ -24,15 +25,15 @@ pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
     })
 }
 
-/// The limits of a key, and those of all keys of its tenant together, each with what is left or used of it.
-pub fn both_limits_in_use(key_id: &str, tenant: &Tenant, limits: &Registry) -> [Value; 2] {
+/// The limits `own` of a key, and those of all keys of its tenant together, each with what is left or used of it.
+pub fn both_limits_in_use(key_id: &str, own: &Limits, tenant: &Tenant, limits: &Registry) -> [Value; 2] {
     let [of_key, of_tenant] = limits.used(&LimitedCaller {
         key_id,
         tenant: &tenant.name,
-        limits: &tenant.limits,
+        limits: own,
         tenant_limits: &tenant.tenant_limits,
     });
-    [limits_in_use(&tenant.limits, &of_key), limits_in_use(&tenant.tenant_limits, &of_tenant)]
+    [limits_in_use(own, &of_key), limits_in_use(&tenant.tenant_limits, &of_tenant)]
 }
 
 /// A table of limits as the configuration has it, each limit with what is left or used of it.

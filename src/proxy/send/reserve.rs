@@ -61,8 +61,8 @@ impl Proxy {
         if !self.shared.store.has_replicas() {
             return TaskLimits::default();
         }
-        let tenant = permit.tenant();
-        TaskLimits { key: tenant.limits.tasks_in_flight, tenant: tenant.tenant_limits.tasks_in_flight }
+        let (own, all) = (permit.caller().limits(), &permit.tenant().tenant_limits);
+        TaskLimits { key: own.tasks_in_flight, tenant: all.tasks_in_flight }
     }
 
     async fn money_of_call(

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 16] = [
+const STEPS: [&str; 18] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -310,9 +310,21 @@ const STEPS: [&str; 16] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX notices_by_end ON notices (until);
 ",
+    // Limits of a key's own, as JSON.
+    "
+    ALTER TABLE keys ADD COLUMN limits TEXT;
+",
+    // Last uses of keys, those of the configuration too.
+    "
+    CREATE TABLE key_uses (
+        key_id TEXT NOT NULL PRIMARY KEY,
+        used_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX key_uses_by_time ON key_uses (used_at);
+",
 ];
 /// Tables whose pages are read at each start.
-pub(in crate::store) const CHECKED_TABLES: [&str; 13] = [
+pub(in crate::store) const CHECKED_TABLES: [&str; 14] = [
     "tasks",
     "keys",
     "uploads",
@@ -326,6 +338,7 @@ pub(in crate::store) const CHECKED_TABLES: [&str; 13] = [
     "tenants",
     "secrets",
     "notices",
+    "key_uses",
 ];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;

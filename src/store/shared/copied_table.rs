@@ -51,7 +51,7 @@ pub(super) const BATCHES: CopiedTable = CopiedTable {
 };
 
 /// All other tables. A task's claims keep their order.
-pub(super) const TABLES: [CopiedTable; 15] = [
+pub(super) const TABLES: [CopiedTable; 16] = [
     CopiedTable {
         name: "names",
         columns: &[("id", Integer), ("name", Text)],
@@ -70,6 +70,7 @@ pub(super) const TABLES: [CopiedTable; 15] = [
             ("retires_at", Integer),
             ("addresses", Text),
             ("note", Text),
+            ("limits", Text),
         ],
         order: "sha256",
         sequence: None,
@@ -236,6 +237,12 @@ pub(super) const TABLES: [CopiedTable; 15] = [
         name: "renames",
         columns: &[("former", Text), ("name", Text)],
         order: "former",
+        sequence: None,
+    },
+    CopiedTable {
+        name: "key_uses",
+        columns: &[("key_id", Text), ("used_at", Integer)],
+        order: "key_id",
         sequence: None,
     },
     CopiedTable {

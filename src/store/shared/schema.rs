@@ -148,6 +148,7 @@ const STEPS: [&str; 1] = ["
         retires_at BIGINT,
         addresses TEXT,
         note TEXT,
+        limits TEXT,
         ended_at BIGINT GENERATED ALWAYS AS (least(expires, revoked_at, retires_at)) STORED
     );
     CREATE INDEX keys_by_id ON keys (id);
@@ -290,6 +291,12 @@ const STEPS: [&str; 1] = ["
         changed_at BIGINT NOT NULL,
         closed_at BIGINT
     );
+    -- Last uses of keys, those of the configuration too.
+    CREATE TABLE key_uses (
+        key_id TEXT PRIMARY KEY,
+        used_at BIGINT NOT NULL
+    );
+    CREATE INDEX key_uses_by_time ON key_uses (used_at);
     -- Secrets that sign browser tokens. `retires_at`: null for the one that signs.
     CREATE TABLE secrets (
         secret BYTEA PRIMARY KEY,

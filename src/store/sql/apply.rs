@@ -7,6 +7,7 @@ use super::entry_rows;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
+use super::key_uses;
 use super::ledger::{self, LedgerWriter};
 use super::renames;
 use super::rows;
@@ -68,6 +69,7 @@ pub(in crate::store) fn apply(
         }
         Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
         Change::PutTenant(record) => tenants::put(database, record),
+        Change::NoteUses(uses) => key_uses::note(database, uses).map(|()| true),
         Change::KeepSecret { secret, replaces } => secrets::add(database, secret, *replaces),
         Change::Rename { former, name } => renames::rename(database, ledger, former, name),
     };

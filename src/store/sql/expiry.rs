@@ -8,6 +8,7 @@ use super::deliveries;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
+use super::key_uses;
 use super::ledger::{DELETE_BATCHES, LedgerWriter};
 use super::row::Row;
 use super::settlement;
@@ -16,6 +17,7 @@ use crate::dashscope::task::{self, Status};
 use crate::dashscope::usage::Units;
 use crate::store::embedded::closed_days::MovedDays;
 use crate::store::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
+use crate::store::key_use::KEY_USES_KEPT;
 use crate::store::keyed_submit::SUBMITS_KEPT;
 use crate::store::record::{ENDED_KEYS_KEPT, TASKS_KEPT, UPLOADS_KEPT};
 use crate::store::timestamp::time;
@@ -87,6 +89,8 @@ pub(in crate::store) fn delete_expired(
     rows += database.execute(idempotency::DELETE_EXPIRED, submits)?;
     let adoptions = values![before(2 * TASKS_KEPT), (most - rows) as i64];
     rows += database.execute(adoption::DELETE_EXPIRED, adoptions)?;
+    let uses = values![before(KEY_USES_KEPT), (most - rows) as i64];
+    rows += database.execute(key_uses::DELETE_EXPIRED, uses)?;
     let ended = values![before(ENDED_KEYS_KEPT), (most - rows) as i64];
     let keys = database.all(DELETE_KEYS, ended, |row| row.digest(0))?;
     Ok(ExpiredRows { rows: rows + keys.len(), keys })
@@ -162,6 +166,7 @@ mod tests {
             deliveries::DELETE_DELIVERIES,
             deliveries::DELETE_NOTICES,
             idempotency::DELETE_EXPIRED,
+            key_uses::DELETE_EXPIRED,
         ] {
             let mut explain =
                 connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");

@@ -10,6 +10,7 @@ pub(super) mod expiry;
 pub(super) mod fault;
 pub(super) mod holds;
 pub(super) mod idempotency;
+pub(super) mod key_uses;
 pub(super) mod ledger;
 pub(super) mod ledger_reader;
 pub(super) mod operator_entry;

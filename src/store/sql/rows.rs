@@ -226,11 +226,11 @@ pub(in crate::store) fn change_key(
     expires: Option<SystemTime>,
     details: Option<&KeyDetails>,
 ) -> Result<bool> {
-    let update = "UPDATE keys SET addresses = ?3, note = ?4,
+    let update = "UPDATE keys SET addresses = ?3, note = ?4, limits = ?5,
              expires = CASE WHEN retires_at IS NULL OR expires IS NULL OR ?2 < expires THEN ?2 ELSE expires END
          WHERE id = ?1 AND revoked_at IS NULL";
-    let (addresses, note) = columns(details);
-    let row = values![id, expires.map(milliseconds), addresses.as_deref(), note];
+    let KeyColumns { addresses, note, limits } = columns(details);
+    let row = values![id, expires.map(milliseconds), addresses.as_deref(), note, limits.as_deref()];
     Ok(database.execute(update, row)? > 0)
 }
 
@@ -241,8 +241,7 @@ pub(in crate::store) fn revoke_key(database: Database<'_>, id: &str, at: SystemT
 }
 
 pub(in crate::store) fn keys(database: Database<'_>, mut each: impl FnMut(KeyRecord)) -> Result<()> {
-    let select =
-        "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at, addresses, note FROM keys";
+    let select = "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at, addresses, note, limits FROM keys";
     let mut names = InternedNames::default();
     database.each(select, &[], |row| {
         each(KeyRecord {
@@ -261,9 +260,9 @@ pub(in crate::store) fn keys(database: Database<'_>, mut each: impl FnMut(KeyRec
 
 fn insert_secret(database: Database<'_>, key: &KeyRecord) -> Result<bool> {
     let insert =
-        "INSERT INTO keys (sha256, id, tenant, created_at, expires, revoked_at, retires_at, addresses, note)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (sha256) DO NOTHING";
-    let (addresses, note) = columns(key.details.as_deref());
+        "INSERT INTO keys (sha256, id, tenant, created_at, expires, revoked_at, retires_at, addresses, note, limits)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (sha256) DO NOTHING";
+    let KeyColumns { addresses, note, limits } = columns(key.details.as_deref());
     let row = values![
         &key.sha256,
         &key.id,
@@ -274,22 +273,33 @@ fn insert_secret(database: Database<'_>, key: &KeyRecord) -> Result<bool> {
         key.retires_at.map(milliseconds),
         addresses.as_deref(),
         note,
+        limits.as_deref(),
     ];
     Ok(database.execute(insert, row)? > 0)
 }
 
-/// Addresses and note of a key, as their columns have them.
-fn columns(details: Option<&KeyDetails>) -> (Option<String>, Option<&str>) {
-    let Some(KeyDetails { addresses, note }) = details else { return (None, None) };
-    let addresses = (!addresses.is_empty()).then(|| addresses.clone().into());
-    (addresses, note.as_deref())
+/// Details of a key, as their columns have them.
+struct KeyColumns<'a> {
+    addresses: Option<String>,
+    note: Option<&'a str>,
+    limits: Option<String>,
 }
 
-/// Addresses and note of a row of [`keys`].
+fn columns(details: Option<&KeyDetails>) -> KeyColumns<'_> {
+    let Some(KeyDetails { addresses, note, limits }) = details else {
+        return KeyColumns { addresses: None, note: None, limits: None };
+    };
+    let addresses = (!addresses.is_empty()).then(|| addresses.clone().into());
+    KeyColumns { addresses, note: note.as_deref(), limits: limits.as_deref().map(|own| own.clone().into()) }
+}
+
+/// Details of a row of [`keys`].
 fn details(row: Row<'_>) -> Result<Option<Arc<KeyDetails>>> {
     let addresses = row.text_or_null(7)?.map(str::parse).transpose().map_err(|_| SqlFault::Malformed)?;
     let note = row.text_or_null(8)?.map(Box::from);
-    Ok(KeyDetails { addresses: addresses.unwrap_or_default(), note }.shared())
+    let limits = row.text_or_null(9)?.map(str::parse).transpose().map_err(|_| SqlFault::Malformed)?;
+    let limits = limits.map(Box::new);
+    Ok(KeyDetails { addresses: addresses.unwrap_or_default(), note, limits }.shared())
 }
 
 /// Names that many rows share, each in memory once.

@@ -94,7 +94,10 @@ fn an_operator_sees_who_holds_the_slots() {
     eventually("what has ended holds nothing", || in_flight(&gateway) == [0.0, 2.0]);
     let tenant = shown(&gateway);
     assert_eq!((&tenant["use"]["running"], &tenant["use"]["tasks"]), (&0.into(), &2.into()));
-    assert_eq!((&tenant["holders"]["key_count"], &tenant["holders"]["keys"][0]["id"]), (&1.into(), &"busy".into()));
+    assert_eq!(
+        (&tenant["holders"]["key_count"], &tenant["holders"]["keys"][0]["id"]),
+        (&1.into(), &"busy".into())
+    );
 }
 
 #[test]
@@ -104,8 +107,12 @@ fn budgets_are_shown_with_what_is_left() {
                   [[prices]]\nlist = \"p\"\nmodels = [\"none\"]\nunit = \"image\"\nprice = \"1\"";
     let gateway = Gateway::with(upstream.address, "", tenant);
     let budget = &shown(&gateway)["budgets"][0];
-    let figures = ["period", "amount", "spent", "held", "left"].map(|name| budget[name].as_str().expect("text"));
+    let figures =
+        ["period", "amount", "spent", "held", "left"].map(|name| budget[name].as_str().expect("text"));
     assert_eq!(figures, ["month", "10.000000000", "0.000000000", "0.000000000", "10.000000000"]);
     let printed = gateway.printed("tenants", &["show", "one"]);
-    assert!(printed.contains("10.000000000: spent 0.000000000, held 0.000000000, left 10.000000000"), "{printed}");
+    assert!(
+        printed.contains("10.000000000: spent 0.000000000, held 0.000000000, left 10.000000000"),
+        "{printed}"
+    );
 }

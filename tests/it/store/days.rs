@@ -282,7 +282,8 @@ fn as_version_10(place: &StoreFile, days: u64) -> Vec<Entry> {
     }
     file.execute_batch(
         "DROP TABLE deliveries; DROP TABLE notices; ALTER TABLE tasks DROP COLUMN webhook; DROP TABLE tenants;
-         DROP TABLE secrets; ALTER TABLE keys DROP COLUMN addresses; ALTER TABLE keys DROP COLUMN note; DROP TABLE renames;
+         DROP TABLE secrets; ALTER TABLE keys DROP COLUMN addresses; ALTER TABLE keys DROP COLUMN note;
+         ALTER TABLE keys DROP COLUMN limits; DROP TABLE key_uses; DROP TABLE renames;
          DROP TABLE entry_batches; DROP TABLE earlier_entries; ALTER TABLE entries DROP COLUMN place;
          PRAGMA user_version = 10",
     )

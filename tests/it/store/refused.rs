@@ -17,10 +17,10 @@ use crate::harness::eventually;
 fn a_file_of_a_newer_program_is_left_as_it_is() {
     let place = place();
     place.open().close();
-    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 17).unwrap();
+    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 19).unwrap();
     let before = fs::read(&place.path).unwrap();
-    let newer = StoreCause::Newer { found: 17, known: 16 };
-    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 17", "version 16", "store.path"]);
+    let newer = StoreCause::Newer { found: 19, known: 18 };
+    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 19", "version 18", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
 

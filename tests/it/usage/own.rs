@@ -148,7 +148,7 @@ tenant_limits = { tasks_in_flight = 6, max_resolution = "720P" }"#;
     assert_eq!(
         got,
         json!({
-            "id": "one-key", "tenant": "one", "expires_at": "2099-01-01T08:00:00+08:00",
+            "id": "one-key", "tenant": "one", "expires_at": "2099-01-01T08:00:00+08:00", "last_used_at": null,
             "allow": ["generate", "tasks", "uploads", "compatible", "realtime"],
             "models": ["wan2.7-*"],
             "limits": {
