@@ -10,7 +10,7 @@ use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::store::{StoreCommand, StoreFailure};
 use dashgate::cli::{
-    check, demo, health, keys, orphans, prices, store, tasks, tenants, tokens, usage, webhooks,
+    audit, check, demo, health, keys, orphans, prices, reload, store, tasks, tenants, tokens, usage, webhooks,
 };
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
@@ -59,6 +59,8 @@ enum Command {
     Tasks(tasks::TasksOptions),
     Health(health::HealthOptions),
     Tokens(tokens::TokensOptions),
+    Audit(audit::AuditOptions),
+    Reload(reload::ReloadOptions),
     /// Work on the database that replicas share: migrate its tables, or copy an embedded store into it.
     Store(StoreOptions),
     /// Print a script that completes these commands in a shell.
@@ -130,6 +132,8 @@ fn main() -> ExitCode {
         Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
         Command::Tasks(options) => administer("tasks", tasks::run(&options, admin_token(), say)),
         Command::Tokens(options) => administer("tokens", tokens::run(&options, admin_token(), say)),
+        Command::Audit(options) => administer("audit", audit::run(&options, admin_token(), say)),
+        Command::Reload(options) => administer("reload", reload::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
         Command::Health(options) => administer("health", health::run(&options, say)),
         Command::Store(options) => work_on_store(&options),
@@ -138,7 +142,7 @@ fn main() -> ExitCode {
 }
 
 fn check(options: &CheckOptions) -> ExitCode {
-    match load(&options.file) {
+    match load(&options.file, false) {
         Ok((source, _, loaded)) => {
             let config = &loaded.config;
             let (accounts, mounts, tenants) =
@@ -159,7 +163,7 @@ fn check(options: &CheckOptions) -> ExitCode {
 }
 
 fn work_on_store(options: &StoreOptions) -> ExitCode {
-    let loaded = match load(&options.file) {
+    let loaded = match load(&options.file, false) {
         Ok((_, _, loaded)) => loaded,
         Err(code) => return code,
     };
@@ -190,7 +194,7 @@ fn check_online(source: &str, config: &Config) -> ExitCode {
 
 fn serve(options: &Serve) -> ExitCode {
     let descriptors_before = descriptors::raise_limit();
-    let (source, files, loaded) = match load(&options.file) {
+    let (source, files, loaded) = match load(&options.file, true) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -352,7 +356,7 @@ fn admin_token() -> Option<String> {
 fn administer(name: &str, command: impl Future<Output = Result<(), AdminFailure>>) -> ExitCode {
     match run(command) {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(AdminFailure { problem, usage })) => {
+        Ok(Err(AdminFailure { problem, usage, code: _ })) => {
             complain(&format!("dashgate {name}: {problem}\n"));
             if usage { bad_usage() } else { FAILED }
         }
@@ -368,8 +372,9 @@ fn run<F: Future>(future: F) -> io::Result<F::Output> {
     Ok(runtime.block_on(future))
 }
 
-/// Loads the configuration, and prints its faults. A sidecar's configuration has no files.
-fn load(file: &ConfigFile) -> Result<(String, Files, Loaded), ExitCode> {
+/// Loads the configuration, and prints its faults. A sidecar's configuration has no files. Other commands than `serve` tell
+/// their warnings to people, whatever `log.diagnostics` says.
+fn load(file: &ConfigFile, serves: bool) -> Result<(String, Files, Loaded), ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
     let given = file.config.clone().or_else(|| std::env::var_os("DASHGATE_CONFIG").map(PathBuf::from));
     let default = Path::new("dashgate.toml");
@@ -392,6 +397,9 @@ fn load(file: &ConfigFile) -> Result<(String, Files, Loaded), ExitCode> {
         complain(&config::report(&source, &faults));
         bad_usage()
     })?;
+    if serves {
+        diagnostics::write_as(loaded.config.settings.log.diagnostics);
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{source}:{warning}");
     }

@@ -36,6 +36,7 @@ pub(crate) fn fill(path: &Path, contents: &Contents) -> io::Result<()> {
         task: Arc::new(task(number, contents.tasks, now)),
         answer: None,
         hold: None,
+        request: None,
     }))?;
     let of_tasks = size(path)?;
     println!("{} tasks in {:.1?}: {of_tasks} bytes", contents.tasks, began.elapsed());

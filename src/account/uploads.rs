@@ -62,6 +62,7 @@ impl Mirror for UploadDirectories {
             | Change::PutTenant(_)
             | Change::ChangeKey { .. }
             | Change::NoteUses(_)
+            | Change::Audit(_)
             | Change::KeepSecret { .. } => {}
         }
     }

@@ -19,6 +19,7 @@ mod problem;
 mod reload;
 mod response;
 mod route;
+mod session;
 mod task;
 mod tasks;
 mod tenants;
@@ -69,6 +70,14 @@ pub struct Admin {
     pub scans: Arc<Semaphore>,
     /// Webhooks that wait.
     pub webhooks: Arc<WaitingFigures>,
+}
+
+/// A request whose caller may make it.
+struct AdminRequest<'r> {
+    query: &'r str,
+    headers: &'r HeaderMap,
+    holder: TokenHolder,
+    peer: SocketAddr,
 }
 
 /// The peer of a connection.
@@ -126,120 +135,70 @@ impl Admin {
             TokenHolder::nobody()
         };
         let routed = route::route(&request.method, path)?;
-        if holder.role == AdminRole::Read && !request.method.is_safe() && !routed.0.changes_nothing() {
+        if holder.role == AdminRole::Read && routed.0.change().is_some() {
             return Err(Problem::ReadOnly);
         }
-        let entry = |action| AuditEntry::new(action, peer, holder);
-        self.perform(routed, query, headers, body, entry).await
+        let asked = AdminRequest { query, headers, holder, peer };
+        self.perform(routed, asked, body).await
     }
 
     /// Does what a request asks for that may ask for it.
     async fn perform(
         &self,
         routed: (Action, &str),
-        query: &str,
-        headers: &HeaderMap,
+        asked: AdminRequest<'_>,
         body: Incoming,
-        entry: impl FnOnce(&'static str) -> AuditEntry,
     ) -> Result<AdminResponse, Problem> {
-        match routed {
+        let AdminRequest { query, headers, holder, peer } = asked;
+        let session = session::answer(&holder);
+        let mut audit = AuditEntry::new(routed.0.change(), peer, holder, self.shared.store.clone());
+        let entry = &mut audit;
+        let read = body::read(headers, body);
+        let done = match routed {
             (Action::Live, _) => Ok(self.live()),
             (Action::Ready, _) => Ok(self.ready()),
             (Action::Metrics, _) => Ok(self.metrics().await),
             (Action::Document, _) => Ok(response::document(DOCUMENT)),
             (Action::ListKeys, _) => self.list_keys(query),
-            (Action::CreateKey, _) => {
-                let mut entry = entry("create_key");
-                let created = self.create_key(body::read(headers, body).await, &mut entry).await;
-                entry.end(created)
-            }
-            (Action::FindKey, _) => self.find_key(body::read(headers, body).await),
-            (Action::RotateKey, id) => {
-                let mut entry = entry("rotate_key");
-                let rotated = self.rotate_key(id, body::read(headers, body).await, &mut entry).await;
-                entry.end(rotated)
-            }
-            (Action::ChangeKey, id) => {
-                let mut entry = entry("change_key");
-                let changed = self.change_key(id, body::read(headers, body).await, &mut entry).await;
-                entry.end(changed)
-            }
-            (Action::RevokeKey, id) => {
-                let mut entry = entry("revoke_key");
-                let revoked = self.revoke_key(id, &mut entry).await;
-                entry.end(revoked)
-            }
+            (Action::CreateKey, _) => self.create_key(read.await, entry).await,
+            (Action::FindKey, _) => self.find_key(read.await),
+            (Action::RotateKey, id) => self.rotate_key(id, read.await, entry).await,
+            (Action::ChangeKey, id) => self.change_key(id, read.await, entry).await,
+            (Action::RevokeKey, id) => self.revoke_key(id, entry).await,
             (Action::ListTenants, _) => self.list_tenants(query),
             (Action::ShowTenant, name) => self.show_tenant(name).await,
-            (Action::CreateTenant, _) => {
-                let (mut entry, body) = (entry("create_tenant"), body::read(headers, body).await);
-                let created = self.create_tenant(body, &mut entry).await;
-                entry.end(created)
-            }
-            (Action::ChangeTenant, name) => {
-                let (mut entry, body) = (entry("change_tenant"), body::read(headers, body).await);
-                let changed = self.change_tenant(name, body, &mut entry).await;
-                entry.end(changed)
-            }
-            (Action::DeleteTenant, name) => {
-                let mut entry = entry("delete_tenant");
-                let deleted = self.delete_tenant(name, &mut entry).await;
-                entry.end(deleted)
-            }
+            (Action::CreateTenant, _) => self.create_tenant(read.await, entry).await,
+            (Action::ChangeTenant, name) => self.change_tenant(name, read.await, entry).await,
+            (Action::DeleteTenant, name) => self.delete_tenant(name, entry).await,
             (Action::ListCredits, tenant) => self.list_money(OperatorKind::Credit, tenant, query).await,
             (Action::EnterCredit, tenant) => {
-                let (mut entry, body) = (entry("enter_credit"), body::read(headers, body).await);
-                let entered = self.enter_money(OperatorKind::Credit, tenant, body, &mut entry).await;
-                entry.end(entered)
+                self.enter_money(OperatorKind::Credit, tenant, read.await, entry).await
             }
             (Action::ListCorrections, tenant) => {
                 self.list_money(OperatorKind::Correction, tenant, query).await
             }
             (Action::EnterCorrection, tenant) => {
-                let (mut entry, body) = (entry("enter_correction"), body::read(headers, body).await);
-                let entered = self.enter_money(OperatorKind::Correction, tenant, body, &mut entry).await;
-                entry.end(entered)
+                self.enter_money(OperatorKind::Correction, tenant, read.await, entry).await
             }
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
             (Action::ShowTask, id) => self.show_task(id).await,
-            (Action::RefreshTask, id) => {
-                let mut entry = entry("refresh_task");
-                let refreshed = self.refresh_task(id, &mut entry).await;
-                entry.end(refreshed)
-            }
+            (Action::RefreshTask, id) => self.refresh_task(id, entry).await,
             (Action::ListOrphans, _) => self.list_orphans(query).await,
-            (Action::AssignOrphan, names) => {
-                let mut entry = entry("assign_orphan");
-                let assigned = self.assign_orphan(names, body::read(headers, body).await, &mut entry).await;
-                entry.end(assigned)
-            }
+            (Action::AssignOrphan, names) => self.assign_orphan(names, read.await, entry).await,
             (Action::ListDeliveries, _) => self.list_deliveries(query).await,
-            (Action::Redeliver, id) => {
-                let mut entry = entry("redeliver_webhook");
-                let begun = self.redeliver(id, &mut entry).await;
-                entry.end(begun)
-            }
-            (Action::TestWebhooks, _) => {
-                let (mut entry, body) = (entry("test_webhooks"), body::read(headers, body).await);
-                let sent = self.test_webhooks(body, &mut entry).await;
-                entry.end(sent)
-            }
+            (Action::Redeliver, id) => self.redeliver(id, entry).await,
+            (Action::TestWebhooks, _) => self.test_webhooks(read.await, entry).await,
             (Action::ReportUsage, _) => self.report_usage(query).await,
             (Action::ListEntries, _) => self.list_entries(query).await,
-            (Action::Reprice, _) => {
-                let (mut entry, body) = (entry("reprice"), body::read(headers, body).await);
-                let repriced = self.reprice(body, &mut entry).await;
-                entry.end(repriced)
-            }
-            (Action::RotateTokens, _) => {
-                let mut entry = entry("rotate_tokens");
-                let rotated = self.rotate_tokens(&mut entry).await;
-                entry.end(rotated)
-            }
+            (Action::Reprice, _) => self.reprice(read.await, entry).await,
+            (Action::RotateTokens, _) => self.rotate_tokens(entry).await,
+            (Action::ListAudit, _) => self.list_audit(query).await,
+            (Action::ShowSession, _) => Ok(session),
             (Action::ShowConfiguration, _) => self.show_configuration(),
-            (Action::Reload, _) => entry("reload").end(self.reload().await),
-        }
+            (Action::Reload, _) => self.reload().await,
+        };
+        audit.end(done).await
     }
 
     /// Checks the token, and the client certificate where one is required.

@@ -39,19 +39,58 @@ pub(super) enum Action {
     ListEntries,
     Reprice,
     RotateTokens,
+    ListAudit,
+    ShowSession,
     ShowConfiguration,
     Reload,
 }
 
 impl Action {
-    /// True for a look whose method is that of changes, so that a secret stands in the body and not in the path.
-    pub(super) fn changes_nothing(self) -> bool {
-        self == Self::FindKey
+    /// The name of a change in the audit; `None` for an action that changes nothing.
+    pub(super) const fn change(self) -> Option<&'static str> {
+        match self {
+            Self::CreateKey => Some("create_key"),
+            Self::ChangeKey => Some("change_key"),
+            Self::RotateKey => Some("rotate_key"),
+            Self::RevokeKey => Some("revoke_key"),
+            Self::CreateTenant => Some("create_tenant"),
+            Self::ChangeTenant => Some("change_tenant"),
+            Self::DeleteTenant => Some("delete_tenant"),
+            Self::EnterCredit => Some("enter_credit"),
+            Self::EnterCorrection => Some("enter_correction"),
+            Self::RefreshTask => Some("refresh_task"),
+            Self::AssignOrphan => Some("assign_orphan"),
+            Self::Redeliver => Some("redeliver_webhook"),
+            Self::TestWebhooks => Some("test_webhooks"),
+            Self::Reprice => Some("reprice"),
+            Self::RotateTokens => Some("rotate_tokens"),
+            Self::Reload => Some("reload"),
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Document
+            | Self::ListKeys
+            | Self::FindKey
+            | Self::ListTenants
+            | Self::ShowTenant
+            | Self::ListCredits
+            | Self::ListCorrections
+            | Self::ListAccounts
+            | Self::ListTasks
+            | Self::ShowTask
+            | Self::ListOrphans
+            | Self::ListDeliveries
+            | Self::ReportUsage
+            | Self::ListEntries
+            | Self::ListAudit
+            | Self::ShowSession
+            | Self::ShowConfiguration => None,
+        }
     }
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 27] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 29] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -90,6 +129,8 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 27] = [
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/usage/reprice", &[(Method::POST, Action::Reprice)]),
     ("/admin/tokens/rotate", &[(Method::POST, Action::RotateTokens)]),
+    ("/admin/audit", &[(Method::GET, Action::ListAudit)]),
+    ("/admin/session", &[(Method::GET, Action::ShowSession)]),
     ("/admin/config", &[(Method::GET, Action::ShowConfiguration)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
 ];
@@ -181,6 +222,8 @@ mod tests {
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/usage/reprice", Action::Reprice, ""),
             (Method::POST, "/admin/tokens/rotate", Action::RotateTokens, ""),
+            (Method::GET, "/admin/audit", Action::ListAudit, ""),
+            (Method::GET, "/admin/session", Action::ShowSession, ""),
             (Method::GET, "/admin/config", Action::ShowConfiguration, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer};
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task_report::TaskReport;
-use crate::store::{Entry, EntrySource, TaskRecord, WantedSource};
+use crate::store::{Entry, EntrySource, RequestIds, Store, TaskRecord, WantedSource};
 use crate::telemetry::metrics::PollServed;
 use crate::usage::Amount;
 
@@ -24,6 +24,8 @@ struct KnownTask {
     settled: Option<SettledTask>,
     /// DashScope's report of the task's end.
     end: Option<TaskReport>,
+    /// Ids of the request that submitted it.
+    request: Option<RequestIds>,
     /// Id of the answer that told the end.
     upstream_request_id: Option<String>,
     /// Time since the known status was surely true; `None` if DashScope was not asked since the start.
@@ -76,6 +78,7 @@ impl Admin {
     async fn describe_task(&self, id: &str) -> Result<Value, Problem> {
         let record = self.task_record(id).await?;
         let settled = self.settled_task(id, record.as_deref()).await?;
+        let request = self.request_of(record.as_deref()).await?;
         if record.is_none() && settled.is_none() {
             return Err(Problem::NoSuchTask(id.to_owned()));
         }
@@ -84,13 +87,20 @@ impl Admin {
         let upstream_request_id = told.as_ref().and_then(|told| told.headers.get(REQUEST_ID)?.to_str().ok());
         let upstream_request_id = upstream_request_id.map(str::to_owned);
         let age = self.shared.hub.news_age(id, Instant::now());
-        let known = KnownTask { record, settled, end, upstream_request_id, age };
+        let known = KnownTask { record, settled, end, request, upstream_request_id, age };
         let names = self.shared.store.tenant_names().load();
         let currency = Arc::clone(&self.shared.directory.load().settings.usage.currency);
         Ok(known.describe(id, |tenant| names.current(tenant), &currency, SystemTime::now()))
     }
 
-    /// The task's entry in the ledger.
+    /// The ids of the request that submitted a task of the last two days.
+    async fn request_of(&self, record: Option<&TaskRecord>) -> Result<Option<RequestIds>, Problem> {
+        let Some(record) = record else { return Ok(None) };
+        let (id, claimed_at) = (Arc::clone(&record.id), record.claimed_at);
+        self.read_ledger(move |store| store.request_of_task(&id, claimed_at)).await
+    }
+
+    /// The task's entry in the ledger. For a task without a record all of the ledger is read, as for a report.
     async fn settled_task(
         &self,
         id: &str,
@@ -100,7 +110,7 @@ impl Admin {
         let from = record.and_then(|record| record.claimed_at.checked_sub(DAY)).unwrap_or(UNIX_EPOCH);
         let settled = [from, SystemTime::now() + DAY];
         let account = record.map(|record| Arc::clone(&record.account));
-        self.read_ledger(move |store| {
+        let read = move |store: Store| {
             let mut found: Option<SettledTask> = None;
             store.entries_about(&wanted, settled, |entry| {
                 match &mut found {
@@ -119,8 +129,8 @@ impl Admin {
                 ControlFlow::Continue(())
             })?;
             Ok(found)
-        })
-        .await
+        };
+        if record.is_some() { self.read_ledger(read).await } else { self.scan(read).await }
     }
 }
 
@@ -152,6 +162,8 @@ impl KnownTask {
             record.map(of_record).or(entry.map(of_entry))
         };
         let tenant = record.map(|record| &record.tenant).or(entry.map(|entry| &entry.tenant));
+        let request = self.request.as_ref();
+        let submit_request_id = request.and_then(|request| request.upstream.as_deref());
         let submitted_at = record.map(|record| record.claimed_at).or(entry.map(|entry| entry.submitted_at));
         json!({
             "task_id": id,
@@ -165,7 +177,9 @@ impl KnownTask {
             "known_at": known_at.map(moment),
             "ended_at": ended.map(moment),
             "error": error,
-            "upstream_request_id": self.upstream_request_id,
+            "request_id": request.map(|request| &*request.own),
+            "submit_request_id": submit_request_id,
+            "upstream_request_id": self.upstream_request_id.as_deref().or(submit_request_id),
             "usage": usage,
             "cost": self.settled.as_ref().and_then(|settled| settled.cost).map(|cost| cost.to_string()),
             "currency": currency,

@@ -1,5 +1,6 @@
 //! Tasks, newest first, without their request fields.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
@@ -17,21 +18,28 @@ use crate::usage::Zone;
 impl Admin {
     pub(super) async fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
         let query = TasksQuery::parse(query, self.shared.store.zone())?;
-        let wanted = NewestQuery {
-            tenant: query.tenant.as_deref(),
-            key: query.key.as_deref(),
-            model: query.model.as_deref(),
-            status: query.status,
-            since: query.from,
-            until: query.to,
-            after: query.after,
-            limit: query.limit,
-        };
-        let (tasks, next) = self.shared.hub.task_index().newest(&wanted).await;
+        if let Some(request) = query.request_id.clone() {
+            return self.list_tasks_of(request, &query).await;
+        }
+        let (tasks, next) = self.shared.hub.task_index().newest(&query.wanted()).await;
         let next = next.map(|TaskPosition(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
+        Ok(self.show_tasks(&tasks, next))
+    }
+
+    /// Lists the tasks that a request has submitted, by our id of it or by DashScope's.
+    async fn list_tasks_of(&self, request: String, query: &TasksQuery) -> Result<AdminResponse, Problem> {
+        let ids = self.read_ledger(move |store| store.tasks_of_request(&request)).await?;
+        let index = self.shared.hub.task_index();
+        let tasks = ids.iter().filter_map(|id| index.task(id));
+        let names = self.shared.store.tenant_names().load();
+        let tasks: Vec<_> = tasks.filter(|task| query.lets_through(task, &names)).collect();
+        Ok(self.show_tasks(&tasks, None))
+    }
+
+    fn show_tasks(&self, tasks: &[Arc<TaskRecord>], next: Option<String>) -> AdminResponse {
         let names = self.shared.store.tenant_names().load();
         let tasks: Vec<Value> = tasks.iter().map(|task| describe(task, &names)).collect();
-        Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))
+        answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next }))
     }
 }
 
@@ -42,6 +50,8 @@ struct TasksQuery {
     key: Option<String>,
     model: Option<String>,
     status: Option<Status>,
+    /// Tasks of one request alone.
+    request_id: Option<String>,
     from: Option<SystemTime>,
     to: Option<SystemTime>,
     after: Option<TaskPosition>,
@@ -49,12 +59,32 @@ struct TasksQuery {
 }
 
 impl TasksQuery {
+    fn wanted(&self) -> NewestQuery<'_> {
+        NewestQuery {
+            tenant: self.tenant.as_deref(),
+            key: self.key.as_deref(),
+            model: self.model.as_deref(),
+            status: self.status,
+            since: self.from,
+            until: self.to,
+            after: self.after.clone(),
+            limit: self.limit,
+        }
+    }
+
+    /// True for a task that all filters let through. A request has few tasks, so they are not paged.
+    fn lets_through(&self, task: &TaskRecord, names: &FormerNames) -> bool {
+        let is_tenants = self.tenant.as_ref().is_none_or(|name| *names.current(&task.tenant) == **name);
+        is_tenants && self.wanted().wants(task)
+    }
+
     fn parse(query: &str, zone: Zone) -> Result<Self, Problem> {
         let mut parsed = Self {
             tenant: None,
             key: None,
             model: None,
             status: None,
+            request_id: None,
             from: None,
             to: None,
             after: None,
@@ -66,6 +96,7 @@ impl TasksQuery {
                 "key" => parsed.key = Some(value.into()),
                 "model" => parsed.model = Some(value.into()),
                 "status" => parsed.status = Some(status(&value)?),
+                "request_id" => parsed.request_id = Some(request_id(&value)?.to_owned()),
                 "from" => parsed.from = Some(read_moment("from", &value, zone)?),
                 "to" => parsed.to = Some(read_moment("to", &value, zone)?),
                 "after" if value.is_empty() => {}
@@ -79,13 +110,22 @@ impl TasksQuery {
                     parsed.limit = limit.ok_or_else(wrong)?;
                 }
                 _ => {
-                    let names = "takes after, limit, tenant, key, model, status, from, to";
+                    let names = "takes after, limit, tenant, key, model, status, request_id, from, to";
                     return Err(Problem::BadField("query", names.into()));
                 }
             }
         }
         Ok(parsed)
     }
+}
+
+/// Checks the id of a request.
+fn request_id(text: &str) -> Result<&str, Problem> {
+    let is_id =
+        (1..=MOST_REQUEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let problem =
+        "must be the id of a request, as the field x-request-id of its answer or the access log has it";
+    if is_id { Ok(text) } else { Err(Problem::BadField("request_id", problem.into())) }
 }
 
 fn describe(task: &TaskRecord, names: &FormerNames) -> Value {
@@ -118,6 +158,8 @@ fn since_1970(time: SystemTime) -> Duration {
 
 const USUAL: usize = 100;
 const MOST: usize = 1000;
+/// Longest id of a request.
+const MOST_REQUEST_ID: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +178,17 @@ mod tests {
         assert_eq!(query.from.map(|from| from + day), query.to);
         let position = TaskPosition(UNIX_EPOCH + Duration::from_millis(5), "t-1".into());
         assert_eq!(query.after, Some(position));
-        for wrong in ["status=failed", "from=x", "limit=0", "limit=1001", "after=x", "page=1", "key_id=k"] {
+        for wrong in [
+            "status=failed",
+            "from=x",
+            "limit=0",
+            "limit=1001",
+            "after=x",
+            "page=1",
+            "key_id=k",
+            "request_id=",
+            "request_id=a%20b",
+        ] {
             let parsed = TasksQuery::parse(wrong, Zone::CHINA);
             assert!(matches!(parsed, Err(Problem::BadField(..))), "{wrong}");
         }

@@ -11,6 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 
+use super::columns::Columns;
 use crate::net::fetch::{LONG_ANSWER, fetch};
 use crate::net::{Identity, ServerTls, client_config};
 
@@ -41,6 +42,8 @@ pub struct AdminFailure {
     pub problem: String,
     /// True for wrong usage; nothing was sent.
     pub usage: bool,
+    /// The gateway's code for it, if the gateway has refused the call.
+    pub code: Option<String>,
 }
 
 /// Client of the gateway's admin API.
@@ -58,6 +61,33 @@ pub(super) struct GatewayReadiness {
     pub problem: Option<String>,
     /// The answer's JSON.
     pub answer: Value,
+}
+
+/// Pages of a list, one after another.
+struct ListPages {
+    path: String,
+    /// Place behind which the next page begins; `None` once there is none.
+    after: Option<String>,
+}
+
+impl ListPages {
+    fn new(path: &str) -> Self {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        Self { path: format!("{path}{mark}limit={PAGE}"), after: Some(String::new()) }
+    }
+
+    const fn is_over(&self) -> bool {
+        self.after.is_none()
+    }
+
+    async fn next(&mut self, gateway: &AdminClient) -> Result<Value, AdminFailure> {
+        let after = self.after.take().unwrap_or_default();
+        let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
+        let page = gateway.call(Method::GET, &format!("{}&after={after}", self.path), None).await?;
+        // Pages of the ledger name the next one `after`.
+        self.after = page["next"].as_str().or(page["after"].as_str()).map(str::to_owned);
+        Ok(page)
+    }
 }
 
 /// The gateway's admin listener.
@@ -140,28 +170,48 @@ impl AdminClient {
         Err(self.failure(status, &answer))
     }
 
-    /// Shows a list page by page, so that any number of items can be shown: `head`, then the text that `item` makes of each.
-    /// `name` is the list's name in an answer. Returns the last page.
-    pub(super) async fn list(
+    /// Shows each item of a list as a line of JSON, page by page, so that any number of items can be shown. `name` is the list's
+    /// name in an answer.
+    pub(super) async fn list(&self, path: &str, name: &str, show: impl Fn(&str)) -> Result<(), AdminFailure> {
+        self.each(path, name, |item| show(&json_line(item))).await
+    }
+
+    /// Passes each item of a list, page by page.
+    pub(super) async fn each(
         &self,
         path: &str,
         name: &str,
-        head: &str,
-        mut item: impl FnMut(&Value) -> String,
+        mut take: impl FnMut(&Value),
+    ) -> Result<(), AdminFailure> {
+        let mut pages = ListPages::new(path);
+        while !pages.is_over() {
+            let page = pages.next(self).await?;
+            page[name].as_array().into_iter().flatten().for_each(&mut take);
+        }
+        Ok(())
+    }
+
+    /// Shows a list page by page as a table under `heads`, with the cells that `cells` makes of each item. `name` is the list's
+    /// name in an answer. Returns the last page.
+    pub(super) async fn table<const N: usize>(
+        &self,
+        path: &str,
+        name: &str,
+        heads: [&str; N],
+        mut cells: impl FnMut(&Value) -> [String; N],
         show: impl Fn(&str),
     ) -> Result<Value, AdminFailure> {
-        let mark = if path.contains('?') { '&' } else { '?' };
-        let path = format!("{path}{mark}limit={PAGE}");
-        let mut page = self.call(Method::GET, &path, None).await?;
-        show(head);
+        let mut columns = Columns::default();
+        let mut lines = vec![heads.map(str::to_owned).to_vec()];
+        let mut pages = ListPages::new(path);
         loop {
-            for listed in page[name].as_array().into_iter().flatten() {
-                show(&item(listed));
+            let page = pages.next(self).await?;
+            lines.extend(page[name].as_array().into_iter().flatten().map(|item| cells(item).to_vec()));
+            show(&columns.lines(&lines, N));
+            lines.clear();
+            if pages.is_over() {
+                return Ok(page);
             }
-            // Pages of the ledger name the next one `after`.
-            let Some(next) = page["next"].as_str().or(page["after"].as_str()) else { return Ok(page) };
-            let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
-            page = self.call(Method::GET, &format!("{path}&after={next}"), None).await?;
         }
     }
 
@@ -196,7 +246,14 @@ impl AdminClient {
     /// The failure that an answer tells.
     fn failure(&self, status: StatusCode, answer: &Value) -> AdminFailure {
         let message = answer["message"].as_str();
-        let message = message.map_or_else(|| self.listener.not_an_admin_listener(status), str::to_owned);
+        let mut message = message.map_or_else(|| self.listener.not_an_admin_listener(status), str::to_owned);
+        // A refusal of a tenant's settings has the faults in its message.
+        let faults = answer["faults"].as_array().filter(|_| answer["code"] == "bad_config");
+        for fault in faults.into_iter().flatten() {
+            let [line, column, path, problem] =
+                ["line", "column", "path", "problem"].map(|name| cell(fault, name));
+            message += &format!("\n{line}:{column}: {path}: {problem}");
+        }
         let hint = match status {
             _ if answer["request_id"].is_string() => {
                 "\nThat is the listener for clients: give the URL of the admin listener with --admin"
@@ -204,12 +261,15 @@ impl AdminClient {
             StatusCode::UNAUTHORIZED => "; --token-file or DASHGATE_ADMIN_TOKEN is not the gateway's token",
             _ => "",
         };
-        failed(format!("{message}{hint}"))
+        AdminFailure {
+            code: answer["code"].as_str().map(str::to_owned),
+            ..failed(format!("{message}{hint}"))
+        }
     }
 }
 
 const fn failed(problem: String) -> AdminFailure {
-    AdminFailure { problem, usage: false }
+    AdminFailure { problem, usage: false, code: None }
 }
 
 /// Reads a file with a token, whose last line end is no part of it.
@@ -259,7 +319,17 @@ pub(super) fn segment(text: &str) -> Result<&str, AdminFailure> {
 }
 
 pub(super) fn misused(problem: &str) -> AdminFailure {
-    AdminFailure { problem: problem.to_owned(), usage: true }
+    AdminFailure { problem: problem.to_owned(), usage: true, code: None }
+}
+
+/// A field of an item as the cell of a table.
+pub(super) fn cell(item: &Value, name: &str) -> String {
+    match &item[name] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
+    }
 }
 
 /// An item of a list as a line of JSON.

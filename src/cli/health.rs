@@ -32,6 +32,6 @@ pub async fn run(options: &HealthOptions, show: impl Fn(&str)) -> Result<(), Adm
             }
             Ok(())
         }
-        Some(problem) => Err(AdminFailure { problem, usage: false }),
+        Some(problem) => Err(AdminFailure { problem, usage: false, code: None }),
     }
 }

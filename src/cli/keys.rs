@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, misused, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, misused, segment};
 use super::tenant_settings;
 
 /// Manage the virtual keys of a running gateway, through its admin API.
@@ -45,6 +45,9 @@ enum KeysCommand {
         /// "submits.requests_per_second=2"; as often as needed.
         #[arg(long = "limit", value_name = "KEY=VALUE")]
         limits: Vec<String>,
+        /// Print the answer, with the secret, as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Change a key's end, addresses, note or limits. What is not named stays.
     Set {
@@ -61,12 +64,18 @@ enum KeysCommand {
         /// A limit of its own, like "concurrent_requests=5"; KEY=null takes one away, and "none" all of them.
         #[arg(long = "limit", value_name = "KEY=VALUE")]
         limits: Vec<String>,
+        /// Print the key as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// List all keys, those of the configuration too.
     List {
         /// List the keys of this tenant only.
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
+        /// Print each as a line of JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Give a key a new secret, and show it once. The old one goes on working for a while.
     Rotate {
@@ -74,6 +83,9 @@ enum KeysCommand {
         /// For how long the old secret still works; "0s" ends it at once.
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
         grace: String,
+        /// Print the answer, with the secret, as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// End keys for good: they are refused from now on, and what they have open is cut.
     ///
@@ -88,6 +100,9 @@ enum KeysCommand {
         /// Do it; without it, the keys of --tenant are only counted.
         #[arg(long, requires = "tenant")]
         yes: bool,
+        /// Print each answer as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Say whose a secret is that was found somewhere: a key, or a browser token. Reads it from standard input.
     ///
@@ -114,29 +129,30 @@ pub async fn run(
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
     match &options.command {
-        KeysCommand::Create { tenant, id, expires, addresses, note, limits } => {
+        KeysCommand::Create { tenant, id, expires, addresses, note, limits, json } => {
             let asked = json!({
                 "tenant": tenant, "id": id, "expires": expires, "addresses": addresses, "note": note,
                 "limits": tenant_settings::read(limits)?,
             });
             let made = gateway.call(Method::POST, "/admin/keys", Some(asked)).await?;
-            show(&describe(&made, "made"));
+            show(&if *json { json_line(&made) } else { describe(&made, "made") });
         }
-        KeysCommand::Set { id, expires, addresses, note, limits } => {
+        KeysCommand::Set { id, expires, addresses, note, limits, json } => {
             let asked = changes(expires.as_deref(), addresses, note.as_deref(), limits)?;
             let path = format!("/admin/keys/{}", segment(id)?);
             let changed = gateway.call(Method::PATCH, &path, Some(asked)).await?;
             let until = changed["expires_at"].as_str().map(|until| format!(", until {until}"));
-            show(&format!("{id}: changed{}\n", until.unwrap_or_default()));
+            let told = || format!("{id}: changed{}\n", until.unwrap_or_default());
+            show(&if *json { json_line(&changed) } else { told() });
         }
-        KeysCommand::Rotate { id, grace } => {
+        KeysCommand::Rotate { id, grace, json } => {
             let path = format!("/admin/keys/{}/rotate", segment(id)?);
             let made = gateway.call(Method::POST, &path, Some(json!({ "grace": grace }))).await?;
-            show(&describe(&made, "rotated"));
+            show(&if *json { json_line(&made) } else { describe(&made, "rotated") });
         }
-        KeysCommand::Revoke { ids, tenant: None, yes: _ } => revoke(&gateway, ids, show).await?,
-        KeysCommand::Revoke { ids: _, tenant: Some(tenant), yes } => {
-            revoke_all(&gateway, tenant, *yes, show).await?;
+        KeysCommand::Revoke { ids, tenant: None, yes: _, json } => revoke(&gateway, ids, *json, show).await?,
+        KeysCommand::Revoke { ids: _, tenant: Some(tenant), yes, json } => {
+            revoke_all(&gateway, tenant, *yes, *json, show).await?;
         }
         KeysCommand::Find { json } => {
             let secret = read_secret(std::io::stdin().lock())?;
@@ -144,47 +160,52 @@ pub async fn run(
             let found = gateway.call(Method::POST, "/admin/keys/find", Some(asked)).await?;
             show(&if *json { json_line(&found) } else { describe_found(&found) });
         }
-        KeysCommand::List { tenant } => list(&gateway, tenant.as_deref(), show).await?,
+        KeysCommand::List { tenant, json } => list(&gateway, tenant.as_deref(), *json, show).await?,
     }
     Ok(())
 }
 
-async fn list(gateway: &AdminClient, tenant: Option<&str>, show: impl Fn(&str)) -> Result<(), AdminFailure> {
+async fn list(
+    gateway: &AdminClient,
+    tenant: Option<&str>,
+    json: bool,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
     let path = match tenant {
         Some(tenant) => format!("/admin/keys?tenant={}", segment(tenant)?),
         None => "/admin/keys".to_owned(),
     };
-    let head = row([
-        "ID",
-        "TENANT",
-        "SOURCE",
-        "STATUS",
-        "CREATED",
-        "EXPIRES",
-        "OLD SECRET UNTIL",
-        "LAST USE",
-        "NOTE",
-    ]);
-    let describe = |key: &Value| {
-        let text = |name: &str| key[name].as_str().unwrap_or("-");
+    if json {
+        return gateway.list(&path, "keys", show).await;
+    }
+    let heads =
+        ["ID", "TENANT", "SOURCE", "STATUS", "CREATED", "EXPIRES", "OLD SECRET UNTIL", "LAST USE", "NOTE"];
+    let cells = |key: &Value| {
         let old = key["old_until"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let old = old.max().unwrap_or("-");
-        let (id, tenant, source) = (text("id"), text("tenant"), text("source"));
-        let (created, expires) = (text("created_at"), text("expires_at"));
-        row([id, tenant, source, text("status"), created, expires, old, text("last_used_at"), text("note")])
+        let old = old.max().unwrap_or("-").to_owned();
+        let [id, tenant, source, status, created, expires, used, note] =
+            ["id", "tenant", "source", "status", "created_at", "expires_at", "last_used_at", "note"]
+                .map(|name| cell(key, name));
+        [id, tenant, source, status, created, expires, old, used, note]
     };
-    gateway.list(&path, "keys", &head, describe, show).await.map(drop)
+    gateway.table(&path, "keys", heads, cells, show).await.map(drop)
 }
 
 /// Revokes keys one after another. A key that can't be revoked keeps no other from it.
-async fn revoke(gateway: &AdminClient, ids: &[String], show: impl Fn(&str)) -> Result<(), AdminFailure> {
+async fn revoke(
+    gateway: &AdminClient,
+    ids: &[String],
+    json: bool,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
     let paths = ids.iter().map(|id| Ok(format!("/admin/keys/{}", segment(id)?)));
     let paths: Vec<String> = paths.collect::<Result<_, AdminFailure>>()?;
     let mut problems = Vec::new();
     for (id, path) in ids.iter().zip(&paths) {
         match gateway.call(Method::DELETE, path, None).await {
-            Ok(_) => {
-                show(&format!("{id}: revoked; it is refused from now on, and what it has open is cut\n"))
+            Ok(revoked) => {
+                let told = || format!("{id}: revoked; it is refused from now on, and what it has open is cut\n");
+                show(&if json { json_line(&revoked) } else { told() });
             }
             Err(failure) => problems.push(failure.problem),
         }
@@ -195,7 +216,7 @@ async fn revoke(gateway: &AdminClient, ids: &[String], show: impl Fn(&str)) -> R
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(AdminFailure { problem: problems.join("\n"), usage: false })
+        Err(AdminFailure { problem: problems.join("\n"), usage: false, code: None })
     }
 }
 
@@ -204,6 +225,7 @@ async fn revoke_all(
     gateway: &AdminClient,
     tenant: &str,
     is_sure: bool,
+    json: bool,
     show: impl Fn(&str),
 ) -> Result<(), AdminFailure> {
     let path = format!("/admin/keys?tenant={}", segment(tenant)?);
@@ -216,9 +238,8 @@ async fn revoke_all(
             (_, Some("revoked" | "expired")) => {}
             _ => ids.push(id),
         }
-        String::new()
     };
-    gateway.list(&path, "keys", "", collect, |_| {}).await?;
+    gateway.each(&path, "keys", collect).await?;
     if listed == 0 {
         // A name that no tenant has is told as such.
         gateway.call(Method::GET, &format!("/admin/tenants/{tenant}"), None).await?;
@@ -229,7 +250,10 @@ async fn revoke_all(
             "{count} key(s) of {tenant} would be revoked; add --yes to do it: {ids}"
         )));
     }
-    revoke(gateway, &ids, &show).await?;
+    revoke(gateway, &ids, json, &show).await?;
+    if json {
+        return Ok(());
+    }
     show(&format!("{tenant}: {} key(s) revoked\n", ids.len()));
     if !configured.is_empty() {
         let (count, ids) = (configured.len(), configured.join(" "));
@@ -275,12 +299,6 @@ fn describe_found(found: &Value) -> String {
         _ => String::new(),
     };
     format!("{id}: {kind}, {made}, of the tenant {}; {status}{until}\n{todo}", text("tenant"))
-}
-
-fn row([id, tenant, source, status, created, expires, old, used, note]: [&str; 9]) -> String {
-    format!(
-        "{id:<24} {tenant:<16} {source:<7} {status:<9} {created:<20} {expires:<20} {old:<20} {used:<20} {note}\n"
-    )
 }
 
 /// The changes that `keys set` names, as the admin API takes them.

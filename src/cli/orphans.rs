@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, segment};
 
 /// Show tasks that the accounts have paid for and that no client was told of, and give them to a tenant.
 ///
@@ -69,18 +69,14 @@ pub async fn run(
 async fn list(gateway: &AdminClient, json: bool, show: impl Fn(&str)) -> Result<(), AdminFailure> {
     let (path, name) = ("/admin/orphans", "orphans");
     if json {
-        return gateway.list(path, name, "", json_line, show).await.map(drop);
+        return gateway.list(path, name, show).await;
     }
-    let head = row(["ACCOUNT", "TASK", "MODEL", "STATUS", "SUBMITTED", "OWN KEY"]);
-    let describe = |orphan: &Value| {
-        let text = |name: &str| orphan[name].as_str().unwrap_or("-");
+    let heads = ["ACCOUNT", "TASK", "MODEL", "STATUS", "SUBMITTED", "OWN KEY"];
+    let cells = |orphan: &Value| {
+        let [account, id, model, status, submitted] =
+            ["account", "task_id", "model", "status", "submitted_at"].map(|field| cell(orphan, field));
         let own = if orphan["own_key"] == true { "yes" } else { "no" };
-        let (account, id, model) = (text("account"), text("task_id"), text("model"));
-        row([account, id, model, text("status"), text("submitted_at"), own])
+        [account, id, model, status, submitted, own.to_owned()]
     };
-    gateway.list(path, name, &head, describe, show).await.map(drop)
-}
-
-fn row([account, id, model, status, submitted, own]: [&str; 6]) -> String {
-    format!("{account:<16} {id:<36} {model:<24} {status:<9} {submitted:<20} {own}\n")
+    gateway.table(path, name, heads, cells, show).await.map(drop)
 }

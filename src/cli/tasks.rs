@@ -7,7 +7,7 @@ use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, segment};
 
 /// Look up tasks: whose they are, what is known of them and since when, why they failed, what they cost.
 ///
@@ -18,6 +18,7 @@ use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, se
 ///   dashgate tasks list --tenant acme --status FAILED
 ///   dashgate tasks list --model "wan2.7-*" --from 2026-12-01T08:00:00Z
 ///   dashgate tasks show 0385dc79-5ff8-4d82-bcb6-b08628dbf5a5
+///   dashgate tasks list --request-id 9f1d6c1e-5a0e-9b57-b8a3-6d1a6a2c7f10
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct TasksOptions {
@@ -39,6 +40,7 @@ enum TasksCommand {
     },
     /// Show all that is known of a task.
     Show {
+        /// The task's id, or the id of the request that submitted it: ours or DashScope's.
         id: String,
         /// Print it as JSON.
         #[arg(long)]
@@ -73,11 +75,14 @@ struct TaskFilter {
     /// The moment behind the last one.
     #[arg(long, value_name = "WHEN")]
     to: Option<String>,
+    /// List tasks of this request only: our id, as the access log has it, or DashScope's, as the client has it.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
 }
 
 impl TaskFilter {
     fn query(&self) -> String {
-        let Self { tenant, status, key, model, from, to } = self;
+        let Self { tenant, status, key, model, from, to, request_id } = self;
         let filters = [
             ("tenant", tenant),
             ("status", status),
@@ -85,6 +90,7 @@ impl TaskFilter {
             ("model", model),
             ("from", from),
             ("to", to),
+            ("request_id", request_id),
         ];
         let given = filters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         let pairs: Vec<String> = given
@@ -107,8 +113,7 @@ pub async fn run(
     match &options.command {
         TasksCommand::List { filter, json } => list(&gateway, filter, *json, show).await,
         TasksCommand::Show { id, json } => {
-            let path = format!("/admin/tasks/{}", segment(id)?);
-            let task = gateway.call(Method::GET, &path, None).await?;
+            let task = task_of(&gateway, id).await?;
             show(&if *json { json_line(&task) } else { describe(&task) });
             Ok(())
         }
@@ -134,18 +139,33 @@ async fn list(
 ) -> Result<(), AdminFailure> {
     let (path, name) = (format!("/admin/tasks{}", filter.query()), "tasks");
     if json {
-        return gateway.list(&path, name, "", json_line, show).await.map(drop);
+        return gateway.list(&path, name, show).await;
     }
-    let head = row(["TASK", "STATUS", "TENANT", "KEY", "MODEL", "ACCOUNT", "SUBMITTED"]);
-    let describe = |task: &Value| {
+    let heads = ["TASK", "STATUS", "TENANT", "KEY", "MODEL", "ACCOUNT", "SUBMITTED"];
+    let cells = |task: &Value| {
         let fields = ["id", "status", "tenant", "key_id", "model", "account", "claimed_at"];
-        row(fields.map(|field| task[field].as_str().unwrap_or("-")))
+        fields.map(|field| cell(task, field))
     };
-    gateway.list(&path, name, &head, describe, show).await.map(drop)
+    gateway.table(&path, name, heads, cells, show).await.map(drop)
 }
 
-fn row([id, status, tenant, key, model, account, submitted]: [&str; 7]) -> String {
-    format!("{id:<36} {status:<9} {tenant:<16} {key:<20} {model:<20} {account:<12} {submitted}\n")
+/// The task of an id. Where no task has the id, the one task of the request with this id.
+async fn task_of(gateway: &AdminClient, id: &str) -> Result<Value, AdminFailure> {
+    let found = gateway.call(Method::GET, &format!("/admin/tasks/{}", segment(id)?), None).await;
+    let Err(AdminFailure { code: Some(code), .. }) = &found else { return found };
+    if code != "no_such_task" {
+        return found;
+    }
+    let of_request = gateway.call(Method::GET, &format!("/admin/tasks?request_id={id}"), None).await?;
+    let ids = of_request["tasks"].as_array().into_iter().flatten().filter_map(|task| task["id"].as_str());
+    match ids.collect::<Vec<_>>()[..] {
+        [] => found,
+        [task] => gateway.call(Method::GET, &format!("/admin/tasks/{}", segment(task)?), None).await,
+        [ref several @ ..] => {
+            let problem = format!("the request {id} has submitted several tasks: {}", several.join(", "));
+            Err(AdminFailure { problem, usage: false, code: None })
+        }
+    }
 }
 
 /// A line for each field that is known.
@@ -174,7 +194,7 @@ fn describe(task: &Value) -> String {
     shown
 }
 
-const LINES: [(&str, &str); 11] = [
+const LINES: [(&str, &str); 13] = [
     ("task", "task_id"),
     ("status", "status"),
     ("tenant", "tenant"),
@@ -184,6 +204,8 @@ const LINES: [(&str, &str); 11] = [
     ("submitted", "submitted_at"),
     ("known since", "known_at"),
     ("ended", "ended_at"),
-    ("DashScope's request", "upstream_request_id"),
+    ("request", "request_id"),
+    ("DashScope's request", "submit_request_id"),
+    ("its last request", "upstream_request_id"),
     ("usage", "usage"),
 ];

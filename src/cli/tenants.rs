@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, segment};
 use super::tenant_settings;
 
 /// Make and change tenants at run time, enter what a tenant paid in, and correct what it was charged.
@@ -256,16 +256,13 @@ fn line(shown: &mut String, name: &str, value: &Value) {
 async fn list_tenants(gateway: &AdminClient, json: bool, show: impl Fn(&str)) -> Result<(), AdminFailure> {
     let (path, name) = ("/admin/tenants", "tenants");
     if json {
-        return gateway.list(path, name, "", json_line, show).await.map(drop);
+        return gateway.list(path, name, show).await;
     }
-    let row =
-        |[name, source, state, changed]: [&str; 4]| format!("{name:<32} {source:<7} {state:<10} {changed}\n");
-    let describe = |tenant: &Value| {
-        let text = |name: &str| tenant[name].as_str().unwrap_or("-");
+    let cells = |tenant: &Value| {
         let state = if tenant["enabled"] == true { "enabled" } else { "suspended" };
-        row([text("name"), text("source"), state, text("changed_at")])
+        [cell(tenant, "name"), cell(tenant, "source"), state.to_owned(), cell(tenant, "changed_at")]
     };
-    gateway.list(path, name, &row(["NAME", "SOURCE", "STATE", "CHANGED"]), describe, show).await.map(drop)
+    gateway.table(path, name, ["NAME", "SOURCE", "STATE", "CHANGED"], cells, show).await.map(drop)
 }
 
 async fn enter(
@@ -313,23 +310,18 @@ async fn list(
 ) -> Result<(), AdminFailure> {
     let path = format!("/admin/tenants/{}/{kind}", segment(&list.name)?);
     if list.json {
-        return gateway.list(&path, kind, "", json_line, show).await.map(drop);
+        return gateway.list(&path, kind, show).await;
     }
-    let has_source = kind == "corrections";
-    let head = row(["AT", "AMOUNT", "ID"], has_source.then_some("CORRECTS"), "NOTE");
-    let describe = |entry: &Value| {
-        let text = |name: &str| entry[name].as_str().unwrap_or("-");
-        let source = has_source.then(|| text("corrects"));
-        row([text("at"), text("amount"), text("id")], source, text("note"))
+    let last = if kind == "corrections" {
+        let cells =
+            |entry: &Value| ["at", "amount", "id", "corrects", "note"].map(|field| cell(entry, field));
+        gateway.table(&path, kind, ["AT", "AMOUNT", "ID", "CORRECTS", "NOTE"], cells, &show).await?
+    } else {
+        let cells = |entry: &Value| ["at", "amount", "id", "note"].map(|field| cell(entry, field));
+        gateway.table(&path, kind, ["AT", "AMOUNT", "ID", "NOTE"], cells, &show).await?
     };
-    let last = gateway.list(&path, kind, &head, describe, &show).await?;
     show(&format!("\n{}", balance(&last)));
     Ok(())
-}
-
-fn row([at, amount, id]: [&str; 3], source: Option<&str>, note: &str) -> String {
-    let source = source.map(|source| format!("{source:<46} ")).unwrap_or_default();
-    format!("{at:<20} {amount:>20} {id:<36} {source}{note}\n")
 }
 
 fn balance(answer: &Value) -> String {

@@ -94,7 +94,7 @@ pub async fn run(
     match options.command {
         Some(UsageCommand::Export) => {
             let path = format!("/admin/usage/entries?{}", options.filter.query());
-            return gateway.list(&path, "entries", "", json_line, show).await.map(drop);
+            return gateway.list(&path, "entries", show).await;
         }
         Some(UsageCommand::Reprice { dry_run, json }) => {
             let sums = reprice(&gateway, &options.filter, dry_run).await?;
@@ -134,9 +134,9 @@ async fn look_up(
 ) -> Result<(), AdminFailure> {
     let path = format!("/admin/usage/entries?{}", options.filter.query());
     if options.json {
-        return gateway.list(&path, "entries", "", json_line, show).await.map(drop);
+        return gateway.list(&path, "entries", show).await;
     }
-    let head = row(["AT", "SOURCE", "TENANT", "KEY", "MODEL", "STATUS", "AMOUNT"], "USED");
+    let heads = ["AT", "SOURCE", "TENANT", "KEY", "MODEL", "STATUS", "AMOUNT", "USED"];
     let (mut uses, mut corrections, mut sum, mut currency) = (0, 0, Amount::ZERO, String::new());
     let describe = |entry: &Value| {
         let is_correction = entry["corrects"].is_string();
@@ -148,9 +148,10 @@ async fn look_up(
         let names = ["at", "source", "tenant", "key_id", "model", "status", "amount"].map(text);
         let remark =
             if is_correction { format!("{}: {}", text("corrects"), text("note")) } else { used(entry) };
-        row(names, &remark)
+        let [at, source, tenant, key, model, status, amount] = names.map(str::to_owned);
+        [at, source, tenant, key, model, status, amount, remark]
     };
-    gateway.list(&path, "entries", &head, describe, &show).await?;
+    gateway.table(&path, "entries", heads, describe, &show).await?;
     let counts = match (uses, corrections) {
         (0, 0) => "no entry: a task is entered at its end, a call at its last byte\n".to_owned(),
         _ => format!("\n{uses} uses, {corrections} corrections: {sum} {currency} together\n"),
@@ -167,10 +168,6 @@ fn used(entry: &Value) -> String {
     let flags = entry["flags"].as_array().into_iter().flatten();
     let flags = flags.filter_map(|flag| flag.as_str().map(str::to_owned));
     units.chain(class).chain(flags).collect::<Vec<_>>().join(", ")
-}
-
-fn row([at, source, tenant, key, model, status, amount]: [&str; 7], used: &str) -> String {
-    format!("{at:<24} {source:<46} {tenant:<16} {key:<16} {model:<24} {status:<9} {amount:>16} {used}\n")
 }
 
 /// Corrects piece by piece, so that any number of entries can be corrected. Returns the sums of all pieces.

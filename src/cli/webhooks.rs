@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, misused, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, misused, segment};
 
 /// Show what became of the webhooks of tenants, try their endpoints, and send again.
 ///
@@ -101,20 +101,12 @@ async fn list(
     }
     let name = "deliveries";
     if json {
-        return gateway.list(&path, name, "", json_line, show).await.map(drop);
+        return gateway.list(&path, name, show).await;
     }
-    let head = row(["ID", "TENANT", "EVENT", "STATE", "TRIES", "CREATED", "URL", "PROBLEM"]);
-    let describe = |delivery: &Value| {
-        let text = |name: &str| delivery[name].as_str().unwrap_or("-");
-        let tries = delivery["tries"].to_string();
-        let (id, tenant, event, state) = (text("id"), text("tenant"), text("event"), text("state"));
-        row([id, tenant, event, state, &tries, text("created_at"), text("url"), text("problem")])
+    let heads = ["ID", "TENANT", "EVENT", "STATE", "TRIES", "CREATED", "URL", "PROBLEM"];
+    let cells = |delivery: &Value| {
+        let fields = ["id", "tenant", "event", "state", "tries", "created_at", "url", "problem"];
+        fields.map(|field| cell(delivery, field))
     };
-    gateway.list(&path, name, &head, describe, show).await.map(drop)
-}
-
-fn row([id, tenant, event, state, tries, created, url, problem]: [&str; 8]) -> String {
-    let line =
-        format!("{id:<36} {tenant:<16} {event:<15} {state:<9} {tries:>5} {created:<20} {url:<40} {problem}");
-    format!("{}\n", line.trim_end())
+    gateway.table(&path, name, heads, cells, show).await.map(drop)
 }

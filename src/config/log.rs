@@ -1,4 +1,4 @@
-//! The table `[log]` of the access log, as written and checked.
+//! The table `[log]` of the access log and the diagnostics, as written and checked.
 
 use super::node::Node;
 use super::reader::{ConfigReader, Located, Text, ValueFault};
@@ -11,6 +11,7 @@ pub(super) struct RawLog {
     access: Option<Text>,
     format: Option<Text>,
     sample: Option<Located<f64>>,
+    diagnostics: Option<Text>,
 }
 
 pub(super) fn read(node: Node<'_>) -> Option<RawLog> {
@@ -21,8 +22,9 @@ pub(super) fn read(node: Node<'_>) -> Option<RawLog> {
     let sample = table.field("sample").and_then(|node| {
         node.decimal(0.0..=1.0, "must be from 0.0 to 1.0", "1.0 logs every exchange, 0.1 one of ten")
     });
+    let diagnostics = table.field("diagnostics").and_then(|node| node.string("write it like \"json\""));
     table.finish();
-    Some(RawLog { access, format, sample })
+    Some(RawLog { access, format, sample, diagnostics })
 }
 
 pub(super) fn check(reader: &ConfigReader<'_>, file: &RawLog) -> LogSettings {
@@ -31,13 +33,14 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: &RawLog) -> LogSettings {
     LogSettings {
         access: reader.setting(&file.access, target, default.access),
         format: reader.setting(&file.format, |text| one_of(text, &formats), default.format),
+        diagnostics: reader.setting(&file.diagnostics, |text| one_of(text, &formats), default.diagnostics),
         sample: file.sample.as_ref().map_or(default.sample, |sample| sample.value),
     }
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { access: LogTarget::Stdout, format: LogFormat::Json, sample: 1.0 }
+        Self { access: LogTarget::Stdout, format: LogFormat::Json, sample: 1.0, diagnostics: LogFormat::Text }
     }
 }
 

@@ -210,13 +210,15 @@ pub struct TraceSettings {
     pub propagate: bool,
 }
 
-/// Settings of the access log, which has one line for each exchange.
+/// Settings of the access log, which has one line for each exchange, and of the diagnostics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogSettings {
     pub access: LogTarget,
     pub format: LogFormat,
     /// The share of ordinary exchanges that have a line, from 0 to 1. Submits, refusals and errors always have one.
     pub sample: f64,
+    /// Format of the diagnostics on standard error.
+    pub diagnostics: LogFormat,
 }
 
 /// Destination of the access log.

@@ -15,6 +15,8 @@ pub struct SubmitAnswer {
     pub task_ids: Vec<Arc<str>>,
     /// Value of `output.task_status`.
     pub status: Option<Status>,
+    /// Value of `request_id`.
+    pub request_id: Option<Box<str>>,
     /// False if the text breaks off or is not well-formed, or has an id that is no text: it may name another task.
     pub is_readable: bool,
     has_odd_id: bool,
@@ -44,11 +46,15 @@ struct OutputFields<'a>(&'a mut SubmitAnswer);
 
 impl<'de> FieldReader<'de> for AnswerFields<'_> {
     fn read<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key == "output" {
-            map.next_value_seed(Fields(&mut OutputFields(self.0)))
-        } else {
-            map.next_value::<IgnoredAny>().map(drop)
+        match key {
+            "output" => map.next_value_seed(Fields(&mut OutputFields(self.0)))?,
+            "request_id" => {
+                let LenientText(id) = map.next_value()?;
+                self.0.request_id = id.map(|id| (*id).into());
+            }
+            _ => drop(map.next_value::<IgnoredAny>()?),
         }
+        Ok(())
     }
 }
 
@@ -116,11 +122,14 @@ mod tests {
         let expected = SubmitAnswer {
             task_ids: vec!["a".into()],
             status: Some(Status::Running),
+            request_id: None,
             is_readable: false,
             has_odd_id: false,
         };
         assert_eq!(answer, expected);
         assert!(ids(r#"{"output":{"task_id":"a"#).is_empty(), "half an id is none");
+        let answer = SubmitAnswer::read(br#"{"request_id":"r","output":{"task_id":"a"}}"#);
+        assert_eq!(answer.request_id.as_deref(), Some("r"));
     }
 
     #[test]

@@ -12,12 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::config_view::{ConfigView, RefusedFile};
 use super::renames;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, LostTasks, StartSettings};
 use crate::proxy::Shared;
+use crate::store::{AuditRecord, Change};
+use crate::telemetry::diagnostics;
 use crate::tenant::key_warnings;
 
 /// Handle that requests reloads, and reads their counts. The thread ends with the last clone.
@@ -223,11 +226,13 @@ impl Reloader {
         let next = directories.take_config(&config);
         key_warnings::warn(&next, keyring, SystemTime::now());
         access_log.retarget(&config.settings.log);
+        diagnostics::write_as(config.settings.log.diagnostics);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);
         self.counts.hash.store(self.files.hash(), Ordering::Relaxed);
         let path = self.path.display();
         tracing::info!("{path}: reloaded: {changes}");
+        self.audit(&changes);
         if !needs_restart.is_empty() {
             let names = needs_restart.join(", ");
             tracing::warn!("{path}: takes effect at the next start only: {names}");
@@ -244,6 +249,22 @@ impl Reloader {
             refused: None,
         }));
         Reloaded { changes, needs_restart, warnings }
+    }
+
+    /// Has the audit tell of a new configuration, whoever changed the file.
+    fn audit(&self, changes: &Changes) {
+        let store = &self.shared.store;
+        let detail = json!({ "file": self.path.display().to_string(), "changes": changes.to_string() });
+        let record = AuditRecord {
+            replica: store.replica_name().unwrap_or_default().into(),
+            ..AuditRecord::without_token(
+                store.now(),
+                "take_configuration",
+                "config".to_owned(),
+                detail.to_string(),
+            )
+        };
+        store.ride(Change::Audit(record.into()));
     }
 
     fn log_faults(&self, faults: &[Fault]) {

@@ -61,7 +61,7 @@ pub enum QueryOutcome {
 impl Mirror for PollHub {
     fn apply(&self, change: &Change) {
         match change {
-            Change::Claim { task, answer: _, hold: _ } => self.take_claim(task),
+            Change::Claim { task, answer: _, hold: _, request: _ } => self.take_claim(task),
             Change::Adopt(adoption) => self.take_claim(&adoption.task),
             Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
             Change::Rename { former, name } => self.task_index().rename(former, name),
@@ -76,6 +76,7 @@ impl Mirror for PollHub {
             | Change::PutTenant(_)
             | Change::ChangeKey { .. }
             | Change::NoteUses(_)
+            | Change::Audit(_)
             | Change::KeepSecret { .. } => {}
         }
     }

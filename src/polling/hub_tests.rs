@@ -40,7 +40,12 @@ fn world() -> HubFixture {
         TaskEndSubscribers::new(Arc::default(), metrics, Arc::new(ArcSwap::from_pointee(directory)));
     let (opening, opened) = mpsc::unbounded_channel();
     let hub = PollHub::new(subscribers, opening, now);
-    hub.apply(&Change::Claim { task: Arc::new(TaskRecord::sample("t", date)), answer: None, hold: None });
+    hub.apply(&Change::Claim {
+        task: Arc::new(TaskRecord::sample("t", date)),
+        answer: None,
+        hold: None,
+        request: None,
+    });
     let task = hub.tracked_task("t", "one", now, date).expect("the task");
     let poller = hub.account_poller(task.account());
     HubFixture { hub, poller, task, now, date, _opened: opened }

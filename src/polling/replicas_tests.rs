@@ -52,7 +52,12 @@ fn replica() -> ReplicaFixture {
         TaskEndSubscribers::new(Arc::new(index), metrics, Arc::new(ArcSwap::from_pointee(directory)));
     let (opening, opened) = mpsc::unbounded_channel();
     let hub = PollHub::new(subscribers, opening, now);
-    hub.apply(&Change::Claim { task: Arc::new(TaskRecord::sample("t", date)), answer: None, hold: None });
+    hub.apply(&Change::Claim {
+        task: Arc::new(TaskRecord::sample("t", date)),
+        answer: None,
+        hold: None,
+        request: None,
+    });
     let task = hub.tracked_task("t", "one", now, date).expect("the task");
     let poller = hub.account_poller(task.account());
     let fetches = hub.take_fetches().expect("the first call");

@@ -16,9 +16,10 @@ use super::videos;
 use super::worker::Proxy;
 use crate::account::Account;
 use crate::config::Dialect;
+use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::submit_answer::SubmitAnswer;
 use crate::dashscope::task::Status;
-use crate::store::{Change, CommitFault, FirstAnswer, TaskRecord};
+use crate::store::{Change, CommitFault, FirstAnswer, RequestIds, TaskRecord};
 use crate::unified::RequestedVideo;
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
@@ -44,13 +45,14 @@ impl Proxy {
             Ok(Some(text)) => SubmitAnswer::read(text),
             Ok(None) | Err(_) => SubmitAnswer::read(&upstream::beginning(response)),
         };
+        let request = request_ids(exchange, response, &answer);
         let mut claimed = None;
         let mut is_told = true;
         for id in &answer.task_ids {
             let task = new_task(exchange, id, answer.status, asked.clone(), webhook.clone());
             let text = read.as_ref().ok().and_then(Option::as_ref).filter(|_| claimed.is_none());
             let kept = text.and_then(|text| self.answer_to_keep(exchange, response, text, &task));
-            is_told &= self.claim_task(exchange, Arc::clone(&task), answer.status, kept).await;
+            is_told &= self.claim_task(exchange, Arc::clone(&task), answer.status, kept, &request).await;
             claimed.get_or_insert(task);
         }
         if claimed.is_some() {
@@ -69,13 +71,15 @@ impl Proxy {
         task: Arc<TaskRecord>,
         status: Option<Status>,
         answer: Option<Arc<FirstAnswer>>,
+        request: &RequestIds,
     ) -> bool {
         exchange.note_task(&task.id);
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
             self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
         let hold = exchange.held_money.take().map(HeldMoney::leave_to_task);
-        let claim = Change::Claim { task: Arc::clone(&task), answer, hold };
+        let request = Some(Box::new(request.clone()));
+        let claim = Change::Claim { task: Arc::clone(&task), answer, hold, request };
         let mut is_told = true;
         if let Err(fault) = self.shared.store.commit(claim.clone()).await {
             // The task is paid for, so the client gets its id all the same, unless another replica may be asked for it. If the
@@ -141,6 +145,16 @@ impl Proxy {
     }
 }
 
+/// Our id of the request, and DashScope's, which the client gets in the answer's head or body.
+fn request_ids(exchange: &Exchange, response: &Response<Download>, answer: &SubmitAnswer) -> RequestIds {
+    let in_head = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let told = in_head.or(answer.request_id.as_deref());
+    let is_id = |id: &&str| {
+        (1..=MOST_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    RequestIds { own: exchange.own_id().to_string().into(), upstream: told.filter(is_id).map(Box::from) }
+}
+
 fn new_task(
     exchange: &Exchange,
     id: &Arc<str>,
@@ -173,3 +187,6 @@ fn new_task(
 fn account(exchange: &Exchange) -> &Account {
     &exchange.directory().accounts[exchange.account.get().unwrap_or_default()]
 }
+
+/// Longest request id that is recorded: DashScope's have 36 bytes.
+const MOST_REQUEST_ID: usize = 128;

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit_record::AuditRecord;
 use super::delivery::{Delivery, DeliveryChange};
 use super::hold::{Exhausted, Hold, TakenSlots};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
-use super::record::MOST_ID_BYTES;
+use super::record::{MOST_ID_BYTES, RequestIds};
 use super::tenant_event::EndReport;
 use super::{Entry, KeyDetails, KeyRecord, KeyUse, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
 
@@ -25,6 +26,9 @@ pub enum Change {
         /// The hold of the submit, which becomes the task's.
         #[serde(default)]
         hold: Option<Arc<str>>,
+        /// Ids of the submit, by which operators find the task.
+        #[serde(default)]
+        request: Option<Box<RequestIds>>,
     },
     /// Holds money and a slot for a submit; not made where the tenant's limits leave no room for it.
     Reserve(Arc<Hold>),
@@ -82,6 +86,8 @@ pub enum Change {
     /// Gives all that a tenant has to its new name; not made where the former name leads elsewhere already, or the new name
     /// is a former name of another tenant.
     Rename { former: Arc<str>, name: Arc<str> },
+    /// Notes that somebody asked for a change, and how that ended.
+    Audit(Arc<AuditRecord>),
 }
 
 /// Outcome of a commit.
@@ -144,7 +150,8 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
-            | Self::NoteUses(_) => None,
+            | Self::NoteUses(_)
+            | Self::Audit(_) => None,
         }
     }
 
@@ -171,7 +178,8 @@ impl Change {
             | Self::Adopt(_)
             | Self::Deliver(_)
             | Self::Hide { .. }
-            | Self::KeepUpload { .. } => false,
+            | Self::KeepUpload { .. }
+            | Self::Audit(_) => false,
         }
     }
 
@@ -198,7 +206,8 @@ impl Change {
             | Self::Release(_)
             | Self::Lose(_)
             | Self::Enter(_)
-            | Self::Deliver(_) => false,
+            | Self::Deliver(_)
+            | Self::Audit(_) => false,
         }
     }
 
@@ -227,6 +236,7 @@ impl Change {
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::NoteUses(_)
+            | Self::Audit(_)
             | Self::Rename { .. } => Replayed::WhenWritten,
             Self::Claim { .. } => Replayed::InAnyCase,
         }
@@ -256,7 +266,8 @@ impl Change {
             | Self::Settle { .. }
             | Self::Enter(_)
             | Self::Hide { .. }
-            | Self::RevokeKey { .. } => true,
+            | Self::RevokeKey { .. }
+            | Self::Audit(_) => true,
         }
     }
 
@@ -283,8 +294,18 @@ impl Change {
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::NoteUses(_)
+            | Self::Audit(_)
             | Self::Rename { .. } => None,
         }
+    }
+
+    /// The change as other replicas hear of it: without what stands in the store alone.
+    pub(super) fn to_be_logged(&self) -> Self {
+        let mut logged = self.clone();
+        if let Self::Claim { request, .. } = &mut logged {
+            *request = None;
+        }
+        logged
     }
 
     /// The change as it is stored, with what a client chooses cut to its longest length; `None` if an id is too long.
@@ -299,7 +320,7 @@ impl Change {
                     Arc::make_mut(&mut Arc::make_mut(adoption).task).shorten();
                 }
             }
-            Self::Claim { task, answer: _, hold: _ } => {
+            Self::Claim { task, .. } => {
                 if task.id.len() > MOST_ID_BYTES {
                     return None;
                 }
@@ -330,6 +351,7 @@ impl Change {
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::NoteUses(_)
+            | Self::Audit(_)
             | Self::Rename { .. } => {}
         }
         Some(stored)

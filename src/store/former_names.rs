@@ -65,7 +65,7 @@ impl FormerNames {
         }
         let mut renamed = change.clone();
         let is_renamed = match &mut renamed {
-            Change::Claim { task, answer, hold: _ } => {
+            Change::Claim { task, answer, hold: _, request: _ } => {
                 let of_answer = answer.as_mut().filter(|answer| self.has(&answer.submit.tenant));
                 let of_answer = of_answer.map(|answer| self.in_submit(&mut Arc::make_mut(answer).submit));
                 self.in_task(task) | of_answer.is_some()
@@ -108,6 +108,7 @@ impl FormerNames {
             | Change::NoteUses(_)
             | Change::KeepSecret { .. }
             | Change::ChangeKey { .. }
+            | Change::Audit(_)
             | Change::Rename { .. } => false,
         };
         is_renamed.then_some(renamed)
@@ -220,6 +221,7 @@ mod tests {
                 .into(),
             answer: None,
             hold: None,
+            request: None,
         };
         let Some(Change::Claim { task, .. }) = names.in_change(&claim("one")) else { panic!("not renamed") };
         assert_eq!(&*task.tenant, "two");

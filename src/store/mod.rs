@@ -5,6 +5,7 @@
 //! [`Mirror`]s hold the state in memory.
 
 mod access;
+mod audit_record;
 mod cells;
 mod change;
 mod commit;
@@ -55,6 +56,7 @@ use parking_lot::Mutex;
 use prometheus::Histogram;
 use tokio::sync::mpsc;
 
+pub use self::audit_record::{AuditQuery, AuditRecord};
 pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
 use self::delivery::Subscriptions;
@@ -78,8 +80,8 @@ pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, RunningSubmit, SentRequest};
 pub use self::record::{
-    ENDED_KEYS_KEPT, KeyDetails, KeyRecord, MOST_MODEL_BYTES, TASKS_KEPT, TaskRecord, UPLOADS_KEPT,
-    UploadRecord,
+    ENDED_KEYS_KEPT, KeyDetails, KeyRecord, MOST_MODEL_BYTES, RequestIds, TASKS_KEPT, TaskRecord,
+    UPLOADS_KEPT, UploadRecord,
 };
 pub use self::replay::Mirror;
 pub use self::replica::Replica;

@@ -102,6 +102,16 @@ impl RequestedVideo {
     }
 }
 
+/// Ids of the request that submitted a task. They stand in the store alone: a record of each running task in memory would be
+/// a third longer with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestIds {
+    /// Our id, as the access log has it.
+    pub own: Box<str>,
+    /// DashScope's id, as the client has it; `None` if the answer had none.
+    pub upstream: Option<Box<str>>,
+}
+
 /// The directory of an upload policy that a tenant was given. Files below the directory belong to the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {

@@ -131,7 +131,8 @@ impl KeyUndo {
             | Change::NoteUses(_)
             | Change::KeepSecret { .. }
             | Change::ChangeKey { .. }
-            | Change::Rename { .. } => None,
+            | Change::Rename { .. }
+            | Change::Audit(_) => None,
         }
     }
 }

@@ -43,7 +43,8 @@ pub struct NewestQuery<'q> {
 }
 
 impl NewestQuery<'_> {
-    fn wants(&self, task: &TaskRecord) -> bool {
+    /// True for a task that the filters let through, whoever its tenant is.
+    pub fn wants(&self, task: &TaskRecord) -> bool {
         self.status.is_none_or(|status| status.name() == task.status.get().name())
             && self.key.is_none_or(|key| *key == *task.key_id)
             && self.model.is_none_or(|model| pattern::matches(model, &task.model))

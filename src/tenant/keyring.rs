@@ -106,7 +106,8 @@ impl Mirror for Keyring {
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. }
-            | Change::PutTenant(_) => {}
+            | Change::PutTenant(_)
+            | Change::Audit(_) => {}
             // The directory knows former names of tenants, and a start reads the new ones.
             Change::Rename { .. } => {}
         }

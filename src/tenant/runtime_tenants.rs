@@ -54,6 +54,7 @@ impl Mirror for RuntimeTenants {
             | Change::ChangeKey { .. }
             | Change::NoteUses(_)
             | Change::KeepSecret { .. }
+            | Change::Audit(_)
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. }

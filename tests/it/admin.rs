@@ -1,6 +1,7 @@
 //! Admin listener: health is open to all, everything else needs the token, and each bad request gets a code and a
 //! message.
 
+mod audit;
 mod commands;
 mod configuration;
 mod credits;

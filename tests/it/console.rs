@@ -2,9 +2,12 @@
 
 mod accessibility;
 mod hostile_text;
+mod lists;
 mod operator;
 mod page;
 mod pictures;
+mod roles;
+mod tenants;
 mod words;
 
 use std::io::Write;
@@ -53,10 +56,14 @@ fn upstream() -> Upstream {
 
 /// A gateway with the tenants `acme` and `globex`, which pay for videos.
 fn gateway(upstream: &Upstream) -> Gateway {
+    gateway_with(upstream, &format!("token = \"{ADMIN_TOKEN}\"\n"))
+}
+
+/// The usual gateway with these lines of the admin listener.
+fn gateway_with(upstream: &Upstream, admin: &str) -> Gateway {
     Gateway::from_file(&format!(
         r#"
         server = {{ listen = "127.0.0.1:0", workers = 1 }}
-        admin = {{ listen = "127.0.0.1:0", token = "{ADMIN_TOKEN}" }}
         accounts = [{{ name = "main", base_url = "http://{}", keys = ["sk-upstream"] }}]
         mounts = [{{ prefix = "/" }}]
         prices = [{{ list = "default", models = ["*"], unit = "video_second", price = "0.60" }}]
@@ -64,6 +71,9 @@ fn gateway(upstream: &Upstream) -> Gateway {
             {{ name = "acme", prices = "default", keys = [{{ id = "acme-prod", key = "{TENANT_KEY}" }}] }},
             {{ name = "globex", prices = "default", keys = [{{ id = "globex-prod", key = "{OTHER_KEY}" }}] }},
         ]
+        [admin]
+        listen = "127.0.0.1:0"
+        {admin}
         "#,
         upstream.address
     ))
@@ -99,9 +109,13 @@ struct Console {
 impl Console {
     /// Opens the page, and signs in.
     fn enter(gateway: &Gateway, look: Look) -> Self {
+        Self::enter_with(gateway, look, ADMIN_TOKEN)
+    }
+
+    fn enter_with(gateway: &Gateway, look: Look, token: &str) -> Self {
         let console = Self { browser: Browser::start(look) };
         console.browser.open(&format!("http://{}/console/", gateway.admin));
-        console.sign_in(ADMIN_TOKEN);
+        console.sign_in(token);
         console.browser.wait("document.querySelector('nav')");
         console
     }
@@ -117,6 +131,22 @@ impl Console {
         self.browser.run(leave, &[json!(place)]);
         self.browser.wait("document.querySelector('.view:not([data-left])')");
         self.browser.wait("!document.querySelector('[aria-busy]')");
+    }
+
+    /// Waits for a button of the view with this text, and presses it.
+    fn press(&self, text: &str) {
+        let found = format!(
+            "[...document.querySelectorAll('main button')].find((one) => one.textContent === {})",
+            json!(text)
+        );
+        self.browser.wait(&found);
+        self.browser.run(&format!("{found}.click()"), &[]);
+    }
+
+    /// Confirms the dialog, and waits until it is gone.
+    fn confirm(&self) {
+        self.browser.click("dialog button[type=submit]");
+        self.browser.wait("!document.querySelector('dialog')");
     }
 
     /// Waits until the view, or a dialog over it, shows a text.

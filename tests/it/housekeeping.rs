@@ -44,7 +44,8 @@ fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
         terms: None,
         webhook: None,
     };
-    wait(shared.store.commit(Change::Claim { task: task.into(), answer: None, hold: None })).unwrap();
+    wait(shared.store.commit(Change::Claim { task: task.into(), answer: None, hold: None, request: None }))
+        .unwrap();
 }
 
 fn rows(shared: &Shared) -> usize {

@@ -106,39 +106,38 @@ const FIELDS: [(HeaderName, &str); 6] = [
 const INDEX: &str = "index.html";
 
 static FILES: LazyLock<Vec<PageFile>> = LazyLock::new(|| {
-    macro_rules! files {
-        ($($path:literal)*) => { vec![$(PageFile::new($path, include_str!(concat!("page/", $path)))),*] };
-    }
-    files![
-        "index.html"
-        "icon.svg"
-        "style.css"
-        "main.js"
-        "dialog.js"
-        "elements.js"
-        "figures.js"
-        "plot.js"
-        "samples.js"
-        "session.js"
-        "table.js"
-        "words.js"
-        "words/en.js"
-        "words/zh.js"
-        "views/configuration.js"
-        "views/deliveries.js"
-        "views/entries.js"
-        "views/facts.js"
-        "views/find.js"
-        "views/key_limits.js"
-        "views/keys.js"
-        "views/now.js"
-        "views/orphans.js"
-        "views/task.js"
-        "views/tasks.js"
-        "views/tenant.js"
-        "views/tenant_form.js"
-        "views/tenants.js"
-        "views/usage.js"
-        "views/webhooks.js"
-    ]
+    let files = [
+        ("index.html", include_str!("page/index.html")),
+        ("icon.svg", include_str!("page/icon.svg")),
+        ("style.css", include_str!("page/style.css")),
+        ("main.js", include_str!("page/main.js")),
+        ("dialog.js", include_str!("page/dialog.js")),
+        ("elements.js", include_str!("page/elements.js")),
+        ("figures.js", include_str!("page/figures.js")),
+        ("plot.js", include_str!("page/plot.js")),
+        ("samples.js", include_str!("page/samples.js")),
+        ("session.js", include_str!("page/session.js")),
+        ("table.js", include_str!("page/table.js")),
+        ("words.js", include_str!("page/words.js")),
+        ("words/en.js", include_str!("page/words/en.js")),
+        ("words/zh.js", include_str!("page/words/zh.js")),
+        ("views/audit.js", include_str!("page/views/audit.js")),
+        ("views/configuration.js", include_str!("page/views/configuration.js")),
+        ("views/deliveries.js", include_str!("page/views/deliveries.js")),
+        ("views/entries.js", include_str!("page/views/entries.js")),
+        ("views/facts.js", include_str!("page/views/facts.js")),
+        ("views/find.js", include_str!("page/views/find.js")),
+        ("views/key_limits.js", include_str!("page/views/key_limits.js")),
+        ("views/keys.js", include_str!("page/views/keys.js")),
+        ("views/now.js", include_str!("page/views/now.js")),
+        ("views/orphans.js", include_str!("page/views/orphans.js")),
+        ("views/task.js", include_str!("page/views/task.js")),
+        ("views/tasks.js", include_str!("page/views/tasks.js")),
+        ("views/tenant.js", include_str!("page/views/tenant.js")),
+        ("views/tenant_form.js", include_str!("page/views/tenant_form.js")),
+        ("views/tenants.js", include_str!("page/views/tenants.js")),
+        ("views/usage.js", include_str!("page/views/usage.js")),
+        ("views/webhooks.js", include_str!("page/views/webhooks.js")),
+    ];
+    files.map(|(path, text)| PageFile::new(path, text)).into()
 });

@@ -80,6 +80,8 @@ pub(super) struct Exchange {
     pub served: Cell<Option<PollServed>>,
     /// Code of the upstream's last answer, if that was an error.
     upstream_code: RefCell<Option<Box<str>>>,
+    /// Our id of the request, once somebody needs it.
+    own_id: OnceCell<Uuid>,
     /// Request id in the answer's head.
     pub answer_id: RefCell<Option<HeaderValue>>,
     /// Slot of a paced submit, until its task is claimed.
@@ -153,6 +155,7 @@ impl Exchange {
             task_id: OnceCell::new(),
             served: Cell::new(None),
             upstream_code: RefCell::default(),
+            own_id: OnceCell::new(),
             answer_id: RefCell::default(),
             start: RefCell::default(),
             submit_progress: RefCell::default(),
@@ -213,6 +216,11 @@ impl Exchange {
     /// Keeps the holder of a key that does not let its bearer in.
     pub(super) fn enter_holder(&self, holder: KeyHolder) {
         let _ = self.admission.set(Err(holder));
+    }
+
+    /// Our id of the request, by which the access log names it.
+    pub(super) fn own_id(&self) -> Uuid {
+        *self.own_id.get_or_init(|| self.new_id())
     }
 
     /// An id that no other request has.

@@ -76,7 +76,7 @@ impl Recorder {
         let own = answered.filter(|_| is_ours).and_then(|id| Uuid::try_parse(id).ok());
         let upstream_code = exchange.upstream_code.borrow();
         let line = LogLine {
-            request_id: own.unwrap_or_else(|| self.request_id()),
+            request_id: own.unwrap_or_else(|| exchange.own_id()),
             upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
             replica: self.store.replica_name(),
             client: exchange.client,

@@ -12,7 +12,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::Observed;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
-use crate::store::Outcome;
+use crate::store::{AuditRecord, Change, Outcome};
 use crate::tenant::rotation::{self, Rotation, USUAL_GRACE};
 use crate::unified::UnifiedFault;
 use crate::upstream::Upload;
@@ -59,7 +59,22 @@ pub(super) async fn rotate(
         "{}", if is_made { "changed" } else { "not changed" }
     );
     match outcome {
-        Ok(Outcome::Made) => {}
+        Ok(Outcome::Made) => {
+            let detail = json!({ "tenant": &**tenant, "until": zone.moment(rotation.old_until) });
+            let record = AuditRecord {
+                peer: exchange.client.to_string().into(),
+                replica: shared.store.replica_name().unwrap_or_default().into(),
+                ..AuditRecord::without_token(
+                    now,
+                    "rotate_own_key",
+                    format!("key/{}", key.id),
+                    detail.to_string(),
+                )
+            };
+            if let Err(fault) = shared.store.commit(Change::Audit(record.into())).await {
+                tracing::error!(target: "audit", %fault, "the audit has no durable row of this yet");
+            }
+        }
         Ok(_) => return Err(RotationFault::Ended.into()),
         Err(_) => return Err(RotationFault::NotKept.into()),
     }

@@ -51,7 +51,7 @@ pub(super) const BATCHES: CopiedTable = CopiedTable {
 };
 
 /// All other tables. A task's claims keep their order.
-pub(super) const TABLES: [CopiedTable; 16] = [
+pub(super) const TABLES: [CopiedTable; 17] = [
     CopiedTable {
         name: "names",
         columns: &[("id", Integer), ("name", Text)],
@@ -95,6 +95,8 @@ pub(super) const TABLES: [CopiedTable; 16] = [
             ("settled", Integer),
             ("terms", Integer),
             ("webhook", Text),
+            ("request_id", Text),
+            ("upstream_request_id", Text),
         ],
         order: "rowid",
         sequence: Some("rowid"),
@@ -244,6 +246,24 @@ pub(super) const TABLES: [CopiedTable; 16] = [
         columns: &[("key_id", Text), ("used_at", Integer)],
         order: "key_id",
         sequence: None,
+    },
+    CopiedTable {
+        name: "audit",
+        columns: &[
+            ("number", Integer),
+            ("at", Integer),
+            ("by_name", Text),
+            ("token", Text),
+            ("peer", Text),
+            ("action", Text),
+            ("object", Text),
+            ("outcome", Text),
+            ("effect", Text),
+            ("detail", Text),
+            ("replica", Text),
+        ],
+        order: "number",
+        sequence: Some("number"),
     },
     CopiedTable {
         name: "secrets",

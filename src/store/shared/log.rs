@@ -38,7 +38,9 @@ impl LoggedCommit {
         outcomes: &[std::result::Result<Outcome, StoreCause>],
     ) {
         let made = changes.zip(outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
-        self.changes.extend(made.map(|(change, _)| change).filter(|change| change.is_mirrored()).cloned());
+        self.changes.extend(
+            made.map(|(change, _)| change).filter(|change| change.is_mirrored()).map(Change::to_be_logged),
+        );
     }
 
     /// True if nobody else must know of the commit.

@@ -135,9 +135,14 @@ const STEPS: [&str; 1] = ["
         hidden BIGINT NOT NULL DEFAULT 0,
         settled BIGINT NOT NULL DEFAULT 0,
         terms BIGINT,
-        webhook TEXT
+        webhook TEXT,
+        request_id TEXT,
+        upstream_request_id TEXT
     ) WITH (fillfactor = 80);
     CREATE INDEX tasks_by_time ON tasks (claimed_at);
+    -- Ids of requests come in no order. Behind the minute of the claim, new ones stand on the few pages of one minute.
+    CREATE INDEX tasks_by_request ON tasks ((claimed_at / 60000), request_id);
+    CREATE INDEX tasks_by_upstream_request ON tasks ((claimed_at / 60000), upstream_request_id);
     CREATE TABLE keys (
         sha256 BYTEA PRIMARY KEY,
         id TEXT NOT NULL,
@@ -297,6 +302,23 @@ const STEPS: [&str; 1] = ["
         used_at BIGINT NOT NULL
     );
     CREATE INDEX key_uses_by_time ON key_uses (used_at);
+    -- Changes that operators asked for.
+    CREATE TABLE audit (
+        number BIGSERIAL PRIMARY KEY,
+        at BIGINT NOT NULL,
+        by_name TEXT NOT NULL,
+        token TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        action TEXT NOT NULL,
+        object TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        effect TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        replica TEXT NOT NULL
+    );
+    CREATE INDEX audit_by_time ON audit (at);
+    CREATE INDEX audit_by_name ON audit (by_name, number);
+    CREATE INDEX audit_by_object ON audit (object, number);
     -- Secrets that sign browser tokens. `retires_at`: null for the one that signs.
     CREATE TABLE secrets (
         secret BYTEA PRIMARY KEY,

@@ -154,7 +154,7 @@ mod tests {
 
     fn claim(id: &str) -> Change {
         let task = TaskRecord::sample(id, SystemTime::UNIX_EPOCH);
-        Change::Claim { task: task.into(), answer: None, hold: None }
+        Change::Claim { task: task.into(), answer: None, hold: None, request: None }
     }
 
     fn tasks(spool: &Spool) -> Vec<Arc<str>> {

@@ -47,7 +47,7 @@ pub(in crate::store) fn adopt(
     if let Some(hold) = hold {
         holds::claim(database, hold, &task.account, &task.id)?;
     }
-    rows::insert_task(database, ledger, task).map(|()| true)
+    rows::insert_task(database, ledger, task, None).map(|()| true)
 }
 
 /// The flags of an entry, with the one for an adopted task.

@@ -1,6 +1,7 @@
 //! Each change, as the statements that write it.
 
 use super::adoption;
+use super::audit;
 use super::database::Database;
 use super::deliveries;
 use super::entry_rows;
@@ -31,14 +32,14 @@ pub(in crate::store) fn apply(
     };
     let renamed = names.in_change(change);
     let is_made = match renamed.as_ref().unwrap_or(change) {
-        Change::Claim { task, answer, hold } => {
+        Change::Claim { task, answer, hold, request } => {
             if let Some(answer) = answer {
                 idempotency::answer(database, answer)?;
             }
             if let Some(hold) = hold {
                 holds::claim(database, hold, &task.account, &task.id)?;
             }
-            rows::insert_task(database, ledger, task).map(|()| true)
+            rows::insert_task(database, ledger, task, request.as_deref()).map(|()| true)
         }
         Change::Reserve(hold) => return holds::reserve(database, ledger, hold),
         Change::Free { hold, tenant: _ } => holds::release(database, ledger, hold),
@@ -72,6 +73,7 @@ pub(in crate::store) fn apply(
         Change::NoteUses(uses) => key_uses::note(database, uses).map(|()| true),
         Change::KeepSecret { secret, replaces } => secrets::add(database, secret, *replaces),
         Change::Rename { former, name } => renames::rename(database, ledger, former, name),
+        Change::Audit(record) => audit::insert(database, record).map(|()| true),
     };
     is_made.map(Outcome::of)
 }

@@ -53,7 +53,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 account: name(2).into(),
                 model: name(3).into(),
                 mount: name(4).into(),
-                operation: name(5).into(),
+                operation: name(5).to_owned().into(),
                 submitted_at: time(submitted),
                 status: name(6).into(),
                 units: units.into_iter().map(|(unit, quantity)| (Unit::ALL[unit], quantity)).collect(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::adoption;
+use super::audit;
 use super::database::Database;
 use super::deliveries;
 use super::fault::Result;
@@ -91,6 +92,7 @@ pub(in crate::store) fn delete_expired(
     rows += database.execute(adoption::DELETE_EXPIRED, adoptions)?;
     let uses = values![before(KEY_USES_KEPT), (most - rows) as i64];
     rows += database.execute(key_uses::DELETE_EXPIRED, uses)?;
+    rows += audit::expire(database, now, most - rows)?;
     let ended = values![before(ENDED_KEYS_KEPT), (most - rows) as i64];
     let keys = database.all(DELETE_KEYS, ended, |row| row.digest(0))?;
     Ok(ExpiredRows { rows: rows + keys.len(), keys })
@@ -167,6 +169,8 @@ mod tests {
             deliveries::DELETE_NOTICES,
             idempotency::DELETE_EXPIRED,
             key_uses::DELETE_EXPIRED,
+            audit::DELETE_OLD,
+            audit::DELETE_MOST,
         ] {
             let mut explain =
                 connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");

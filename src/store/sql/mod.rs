@@ -2,6 +2,7 @@
 
 pub(super) mod adoption;
 pub(super) mod apply;
+pub(super) mod audit;
 pub(super) mod database;
 pub(super) mod deliveries;
 pub(super) mod entry_batch;
@@ -15,6 +16,7 @@ pub(super) mod ledger;
 pub(super) mod ledger_reader;
 pub(super) mod operator_entry;
 pub(super) mod renames;
+pub(super) mod requests;
 pub(super) mod row;
 pub(super) mod rows;
 pub(super) mod secrets;

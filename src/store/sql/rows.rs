@@ -11,7 +11,7 @@ use super::ledger::LedgerWriter;
 use super::row::Row;
 use super::value::values;
 use crate::dashscope::task::Status;
-use crate::store::record::{KeyDetails, KeyRecord, TaskRecord, UploadRecord};
+use crate::store::record::{KeyDetails, KeyRecord, RequestIds, TaskRecord, UploadRecord};
 use crate::store::timestamp::{milliseconds, time};
 use crate::unified::RequestedVideo;
 use crate::usage::Terms;
@@ -21,11 +21,12 @@ pub(in crate::store) fn insert_task(
     database: Database<'_>,
     ledger: &mut LedgerWriter,
     task: &TaskRecord,
+    request: Option<&RequestIds>,
 ) -> Result<()> {
     let terms = task.terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
     let insert = "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
-                            unified, prompt, seconds, size, hidden, terms, webhook)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                            unified, prompt, seconds, size, hidden, terms, webhook, request_id, upstream_request_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
                   ON CONFLICT DO NOTHING";
     let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, .. } =
         task;
@@ -50,7 +51,9 @@ pub(in crate::store) fn insert_task(
         size,
         hidden.get(),
         terms,
-        task.webhook.as_deref()
+        task.webhook.as_deref(),
+        request.map(|request| &request.own),
+        request.and_then(|request| request.upstream.as_ref()),
     ];
     database.post(insert, row)
 }

@@ -81,3 +81,38 @@ fn completions_and_the_version_need_no_gateway() {
     assert_eq!(name, concat!("dashgate ", env!("CARGO_PKG_VERSION")));
     assert!(commit.ends_with(')') && commit.len() > 4, "{version}");
 }
+
+#[test]
+fn each_command_for_keys_prints_json() {
+    let (_upstream, gateway) = gateway();
+    let printed = |arguments: &[&str]| -> Value {
+        let printed = gateway.printed("keys", &[arguments, &["--json"]].concat());
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+        serde_json::from_str(&printed).expect("JSON")
+    };
+    let made = printed(&["create", "--tenant", "one", "--id", "k1"]);
+    assert!(
+        made["id"] == "k1" && made["key"].as_str().is_some_and(|key| key.starts_with("sk-dg-")),
+        "{made}"
+    );
+    assert_eq!(printed(&["set", "k1", "--note", "n"])["note"], "n");
+    assert_ne!(printed(&["rotate", "k1", "--grace", "0s"])["key"], made["key"]);
+    assert_eq!(printed(&["revoke", "k1"])["status"], "revoked");
+    let list = gateway.printed("keys", &["list", "--tenant", "one", "--json"]);
+    let ids: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(ids.iter().map(|key| &key["id"]).collect::<Vec<_>>(), ["k1", "one-key"]);
+}
+
+#[test]
+fn a_table_is_as_wide_as_what_stands_in_it() {
+    let (_upstream, gateway) = gateway();
+    let long = "a-key-with-an-id-that-is-longer-than-any-column-was";
+    gateway.printed("keys", &["create", "--tenant", "one", "--id", long]);
+    let list = gateway.printed("keys", &["list", "--tenant", "one"]);
+    let lines: Vec<&str> = list.lines().collect();
+    let column = lines[0].find("TENANT").expect("a column");
+    assert!(
+        column == long.len() + 2 && lines[1..].iter().all(|line| line[column..].starts_with("one ")),
+        "{list}"
+    );
+}

@@ -11,7 +11,7 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 30] = [
+const NOT_HERE: [&str; 32] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -37,6 +37,8 @@ const NOT_HERE: [&str; 30] = [
     "GET /admin/usage 503",
     "GET /admin/usage/entries 503",
     "GET /admin/webhooks/deliveries 503",
+    "GET /admin/tasks 503",
+    "GET /admin/audit 503",
     "POST /admin/webhooks/deliveries/{id}/redeliver 503",
     "POST /admin/webhooks/test 503",
     "POST /admin/usage/reprice 408",
@@ -84,7 +86,7 @@ fn everything_that_it_promises_is_real() {
     tenants(&gateway);
     gateway.administer("POST /admin/tokens/rotate", "");
     money(&gateway);
-    for list in ["keys", "tenants", "accounts", "tasks", "orphans"] {
+    for list in ["keys", "tenants", "accounts", "tasks", "orphans", "audit"] {
         gateway.administer(&format!("GET /admin/{list}"), "");
         gateway.administer(&format!("GET /admin/{list}?limit=0"), "");
     }
@@ -92,6 +94,7 @@ fn everything_that_it_promises_is_real() {
         gateway.administer(&format!("GET /admin/{list}"), "");
         gateway.administer(&format!("GET /admin/{list}?from=never"), "");
     }
+    gateway.administer("GET /admin/session", "");
     gateway.administer("GET /admin/config", "");
     gateway.reload(&text.replace("workers = 1", "workers = 2"));
     gateway.reload(&text.replace("workers = 1", "workers = \"many\""));

@@ -11,13 +11,21 @@ use crate::harness::{Gateway, UPSTREAM_KEY, Upstream, answer, configuration};
 
 const TASK: &str = "0385dc79-5ff8-4d82-bcb6-b08628dbf5a5";
 
+/// DashScope's id of the submit.
+const SUBMIT: &str = "9f1d6c1e-5a0e-9b57-b8a3-6d1a6a2c7f10";
+
 /// An upstream with one task, which runs until it is told to fail.
 fn upstream() -> (Upstream, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&fails);
     let upstream = Upstream::start(move |request, stream| {
         let bytes = match told.load(Ordering::SeqCst) {
-            _ if request.start_line().contains(SYNTHESIS) => task(TASK, "PENDING"),
+            _ if request.start_line().contains(SYNTHESIS) => {
+                let body = format!(
+                    r#"{{"output":{{"task_id":"{TASK}","task_status":"PENDING"}},"request_id":"{SUBMIT}"}}"#
+                );
+                answer("200 OK", &[], &body)
+            }
             false => task(TASK, "RUNNING"),
             true => {
                 let output = format!(
@@ -138,4 +146,51 @@ fn the_command_shows_what_an_operator_needs() {
     let none = gateway.command("tasks", &["show", "none"]);
     let said = String::from_utf8_lossy(&none.stderr);
     assert!(none.status.code() == Some(1) && said.contains("no task `none` is known"), "{said}");
+}
+
+#[test]
+fn a_task_is_found_by_the_ids_of_its_request() {
+    let (upstream, _) = upstream();
+    let text = configuration(
+        "listen = \"127.0.0.1:0\"\nworkers = 1",
+        &[("main", upstream.address, &[UPSTREAM_KEY], "")],
+        "",
+    );
+    let gateway = Gateway::configured(&text);
+    let before = gateway.administer("GET /metrics", "").text();
+    assert_eq!(gateway.ask(submit()).status(), 200);
+    let shown = show(&gateway);
+    assert_eq!(
+        (&shown["submit_request_id"], &shown["upstream_request_id"]),
+        (&SUBMIT.into(), &SUBMIT.into())
+    );
+    let own = shown["request_id"].as_str().expect("an id").to_owned();
+    let commits = |page: &str| -> Option<f64> {
+        page.lines().find_map(|line| line.strip_prefix("dashgate_store_commit_seconds_count ")?.parse().ok())
+    };
+    let after = gateway.administer("GET /metrics", "").text();
+    assert!(
+        commits(&after) <= commits(&before).map(|count| count + 1.0),
+        "the ids take no commit of their own"
+    );
+    let logged = || gateway.lines().into_iter().find(|line| line["task_id"] == TASK);
+    crate::harness::eventually("the submit is logged", || logged().is_some());
+    assert_eq!(logged().expect("a line")["request_id"], *own, "the access log has the same id");
+    let found = |gateway: &Gateway, query: &str| -> Vec<Value> {
+        let got = gateway.administer(&format!("GET /admin/tasks?{query}"), "");
+        assert_eq!(got.status(), 200, "{}", got.text());
+        got.json()["tasks"].as_array().expect("tasks").iter().map(|task| task["id"].clone()).collect()
+    };
+    let state = gateway.stop();
+    let gateway = Gateway::over(state, &text);
+    for id in [&*own, SUBMIT] {
+        assert_eq!(found(&gateway, &format!("request_id={id}")), [TASK], "{id}");
+        assert_eq!(found(&gateway, &format!("request_id={id}&tenant=one&key=one-key")), [TASK], "{id}");
+        assert_eq!(found(&gateway, &format!("request_id={id}&tenant=two")), [""; 0], "{id}");
+        let printed = gateway.printed("tasks", &["show", id]);
+        assert!(printed.lines().any(|line| line.split_whitespace().eq(["task", TASK])), "{printed}");
+        assert_eq!(gateway.printed("tasks", &["list", "--request-id", id]).lines().count(), 2);
+    }
+    assert_eq!(found(&gateway, "request_id=none"), [""; 0]);
+    assert_eq!(gateway.administer("GET /admin/tasks?request_id=", "").status(), 400);
 }

@@ -7,8 +7,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 
-use super::{configured, program};
+use serde_json::Value;
+
+use super::{Process, configured, nowhere, program};
 use crate::harness::calls::generate;
+use crate::harness::gateway::administer;
 use crate::harness::{Client, Upstream, client, eventually, message, signal};
 
 /// Fills the pipe. The descriptor is opened anew, so that only its own writes don't wait.
@@ -48,4 +51,58 @@ fn a_full_standard_error_holds_nothing_up() {
     assert_eq!(client::once(admin, message("GET /livez", &[], "")).status(), 200);
     assert!(signal("TERM", &gateway.id().to_string()));
     eventually("it ends", || gateway.try_wait().expect("a status").is_some_and(|status| status.success()));
+}
+
+/// The lines of a process; each is an object of JSON until the file asks for text.
+#[test]
+fn diagnostics_are_json_where_the_file_says_so() {
+    let folder = configured(nowhere(), "127.0.0.1:0");
+    let file = folder.path().join("dashgate.toml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let log = |format: &str| format!("{text}\n[log]\naccess = \"off\"\ndiagnostics = \"{format}\"\n");
+    std::fs::write(&file, log("json")).expect("written");
+    let process = Process::start(program(folder.path()).arg("serve"));
+    eventually("it is ready", || process.printed().contains("\"message\":\"ready: "));
+    let objects = || -> Vec<Value> {
+        process
+            .printed()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+            .collect()
+    };
+    let ready = objects()
+        .into_iter()
+        .find(|line| line["message"].as_str().is_some_and(|text| text.starts_with("ready: ")));
+    let ready = ready.expect("a line");
+    assert!(
+        ready["level"] == "INFO" && ready["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')),
+        "{ready}"
+    );
+    let (_, behind) =
+        ready["message"].as_str().expect("text").split_once("(admin http://").expect("an address");
+    let admin: SocketAddr = behind.split(',').next().expect("an address").parse().expect("an address");
+    assert_eq!(administer(admin, "POST /admin/keys", r#"{"tenant":"one","id":"k1"}"#).status(), 201);
+    std::fs::write(&file, log("no such format")).expect("written");
+    assert_eq!(administer(admin, "POST /admin/reload", "").status(), 422);
+    let has = |name: &str, value: &str| objects().iter().any(|line| line[name] == value);
+    eventually("the changes are told", || has("action", "reload"));
+    let lines = objects();
+    let audit = lines.iter().find(|line| line["action"] == "create_key").expect("a line");
+    for (name, value) in [("target", "audit"), ("key_id", "k1"), ("outcome", "done"), ("message", "changed")]
+    {
+        assert_eq!(audit[name], value, "{audit}");
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["level"] == "ERROR" && line["message"].to_string().contains("log.diagnostics")),
+        "{lines:#?}"
+    );
+    // A reload takes effect at once.
+    std::fs::write(&file, log("text")).expect("written");
+    assert_eq!(administer(admin, "POST /admin/reload", "").status(), 200);
+    assert_eq!(administer(admin, "DELETE /admin/keys/k1", "").status(), 200);
+    eventually("a line is text", || process.printed().contains(" audit: changed action=\"revoke_key\""));
+    process.signal("TERM");
+    process.end();
 }

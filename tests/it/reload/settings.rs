@@ -72,6 +72,7 @@ const ROWS: &[Row] = &[
     ("log.access", "access.log", "other.log", Setting("log")),
     ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
     ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
+    ("log.diagnostics", "diagnostics = \"text\"", "diagnostics = \"json\"", Setting("log")),
     ("traces.propagate", "propagate = false", "propagate = true", Setting("traces.propagate")),
     ("usage.currency", "currency = \"CNY\"", "currency = \"USD\"", Setting("usage.currency")),
     ("usage.zone", "zone = \"+08:00\"", "zone = \"+00:00\"", Restart("usage.zone")),

@@ -57,7 +57,7 @@ fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
         terms: None,
         webhook: None,
     };
-    Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()) }
+    Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()), request: None }
 }
 
 fn settle(id: &str, claimed_at: SystemTime) -> Change {

@@ -22,8 +22,8 @@ fn filled() -> StoreFile {
     move_days(&store, &place.path, 5, 4);
     let late = entry(EntrySource::Call("late\u{0}".into()), at(5 * DAY));
     let changes = [
-        Change::Claim { task: task("b", at(5 * DAY + 2)).into(), answer: None, hold: None },
-        Change::Claim { task: task("a", at(5 * DAY + 1)).into(), answer: None, hold: None },
+        Change::Claim { task: task("b", at(5 * DAY + 2)).into(), answer: None, hold: None, request: None },
+        Change::Claim { task: task("a", at(5 * DAY + 1)).into(), answer: None, hold: None, request: None },
         Change::CreateKey(key("one", 1)),
         Change::CreateKey(key("two", 2)),
         Change::KeepUpload { upload: upload("dir", at(3)), displaced: None },
@@ -72,7 +72,8 @@ fn a_copy_has_all_that_the_files_have() {
     assert_eq!(days::all(&new).len(), 19);
     assert_eq!(days::all(&new), days::all(&old));
     // New rows stand behind the copied ones.
-    let claim = Change::Claim { task: task("c", at(6 * DAY)).into(), answer: None, hold: None };
+    let claim =
+        Change::Claim { task: task("c", at(6 * DAY)).into(), answer: None, hold: None, request: None };
     assert_eq!(wait(new.commit(claim)), Ok(Outcome::Made));
     let ids: Vec<_> = tasks(&new).into_iter().map(|task| task.id.to_string()).collect();
     assert_eq!(ids, ["b", "a", "c"]);

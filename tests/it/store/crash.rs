@@ -51,7 +51,12 @@ pub(super) fn claim_for_ever(path: &Path) {
         loop {
             let id = uuid::Uuid::new_v4().to_string();
             store
-                .commit(Change::Claim { task: task(&id, SystemTime::now()).into(), answer: None, hold: None })
+                .commit(Change::Claim {
+                    task: task(&id, SystemTime::now()).into(),
+                    answer: None,
+                    hold: None,
+                    request: None,
+                })
                 .await
                 .unwrap();
             std::io::stdout().write_all(format!("{id}\n").as_bytes()).unwrap();

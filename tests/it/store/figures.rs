@@ -35,6 +35,7 @@ fn rate_and_latency_of_claims() {
                             task: task(&id, at(number)).into(),
                             answer: None,
                             hold: None,
+                            request: None,
                         })
                         .await
                         .unwrap();
@@ -132,6 +133,7 @@ fn many_tasks_and_as_many_keys() {
             task: task(&format!("new-{number}"), at(number)).into(),
             answer: None,
             hold: None,
+            request: None,
         }))
         .unwrap();
         slowest = slowest.max(claim.elapsed());

@@ -43,7 +43,12 @@ pub(super) fn fill_and_free(path: &Path) {
         let names: Vec<_> = (0..1_000).map(|number| format!("{round}-{number}")).collect();
         let warned = health(&store).is_some();
         let done = wait(join_all(names.iter().map(|id| {
-            store.commit(Change::Claim { task: task(id, at(round)).into(), answer: None, hold: None })
+            store.commit(Change::Claim {
+                task: task(id, at(round)).into(),
+                answer: None,
+                hold: None,
+                request: None,
+            })
         })));
         for (id, done) in names.into_iter().zip(done) {
             match done {
@@ -77,8 +82,13 @@ pub(super) fn fill_and_free(path: &Path) {
         fs::remove_file(&ballast).unwrap();
     }
     eventually("it can be written", || health(&store).is_none());
-    wait(store.commit(Change::Claim { task: task("after", at(1_000)).into(), answer: None, hold: None }))
-        .unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("after", at(1_000)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     acknowledged.push("after".to_owned());
     store.close();
     let there = ids(&Store::open(path).unwrap());

@@ -41,7 +41,7 @@ fn reserve(id: &str, made_at: SystemTime) -> Change {
 fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
     let mut task = task(id, claimed_at);
     task.terms = Some(Arc::new(dashgate::usage::Terms::from_text("1 video_second=1").expect("terms")));
-    Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()) }
+    Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()), request: None }
 }
 
 fn entry(source: EntrySource, settled_at: SystemTime, amount: &str) -> Arc<Entry> {
@@ -234,7 +234,7 @@ fn changes_that_must_not_be_lost_wait_for_room() {
     other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
     for number in 0..10 {
         let task = task(&number.to_string(), at(number));
-        store.defer(Change::Claim { task: task.into(), answer: None, hold: None });
+        store.defer(Change::Claim { task: task.into(), answer: None, hold: None, request: None });
     }
     other.execute_batch("COMMIT").expect("no lock");
     store.close();

@@ -66,7 +66,12 @@ fn an_answer_is_kept_with_the_claim_and_for_a_day() {
     assert_eq!(begin(&store, "first", at(1)), Outcome::Made);
     let answer =
         FirstAnswer { submit: submit("first", at(1)), fingerprint: [7; 32], body: "{\"a\":1}".into() };
-    let claim = Change::Claim { task: task("a", at(2)).into(), answer: Some(Arc::new(answer)), hold: None };
+    let claim = Change::Claim {
+        task: task("a", at(2)).into(),
+        answer: Some(Arc::new(answer)),
+        hold: None,
+        request: None,
+    };
     wait(store.commit(claim)).unwrap();
     store.close();
     let store = place.open();

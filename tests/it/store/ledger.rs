@@ -60,7 +60,13 @@ fn sources(store: &Store) -> Vec<String> {
 fn an_entry_is_there_after_a_restart_with_all_it_holds() {
     let place = place();
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("a", at(1)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     assert_eq!(wait(store.commit(task_entry("a", at(1)))), Ok(Outcome::Made));
     let mut call = entry(EntrySource::Call("r".into()), at(600), at(601));
     call.flags = EntryFlags { is_estimated: true, ..EntryFlags::default() };
@@ -80,11 +86,9 @@ fn an_end_is_settled_once_whoever_learns_of_it() {
     let place = place();
     let store = place.open();
     let names: Vec<String> = (0..200).map(|number| number.to_string()).collect();
-    wait(join_all(
-        names
-            .iter()
-            .map(|id| store.commit(Change::Claim { task: task(id, at(1)).into(), answer: None, hold: None })),
-    ));
+    wait(join_all(names.iter().map(|id| {
+        store.commit(Change::Claim { task: task(id, at(1)).into(), answer: None, hold: None, request: None })
+    })));
     let other = Store::inherit(&place.path, store.lock().unwrap().unwrap(), StoreBounds::default()).unwrap();
     let settled = wait(join_all(
         names.iter().flat_map(|id| [&store, &other].map(|store| store.commit(task_entry(id, at(1))))),
@@ -126,7 +130,13 @@ fn a_task_that_expires_without_an_end_is_entered_as_lost() {
     let place = place();
     let store = place.open();
     for id in ["ended", "lost"] {
-        wait(store.commit(Change::Claim { task: task(id, at(1)).into(), answer: None, hold: None })).unwrap();
+        wait(store.commit(Change::Claim {
+            task: task(id, at(1)).into(),
+            answer: None,
+            hold: None,
+            request: None,
+        }))
+        .unwrap();
     }
     wait(store.commit(task_entry("ended", at(1)))).unwrap();
     let now = at(1) + TASKS_KEPT + Duration::from_secs(1);

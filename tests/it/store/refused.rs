@@ -17,10 +17,10 @@ use crate::harness::eventually;
 fn a_file_of_a_newer_program_is_left_as_it_is() {
     let place = place();
     place.open().close();
-    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 19).unwrap();
+    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 20).unwrap();
     let before = fs::read(&place.path).unwrap();
-    let newer = StoreCause::Newer { found: 19, known: 18 };
-    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 19", "version 18", "store.path"]);
+    let newer = StoreCause::Newer { found: 20, known: 19 };
+    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 20", "version 19", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
 
@@ -79,8 +79,13 @@ fn a_file_that_is_cut_short_while_open_is_missed() {
         let fault = health(&store).unwrap();
         assert!(matches!(fault.cause, StoreCause::Corrupt(_) | StoreCause::Emptied), "{fault}");
         assert!(fault.to_string().contains("restore a backup"), "{fault}");
-        wait(store.commit(Change::Claim { task: task("after", at(1)).into(), answer: None, hold: None }))
-            .unwrap_err();
+        wait(store.commit(Change::Claim {
+            task: task("after", at(1)).into(),
+            answer: None,
+            hold: None,
+            request: None,
+        }))
+        .unwrap_err();
     }
 }
 
@@ -95,8 +100,13 @@ fn a_file_that_another_program_made_smaller_is_whole() {
         .execute_batch("DELETE FROM tasks WHERE rowid > 10; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
         .unwrap();
     assert!(fs::metadata(&place.path).unwrap().len() < before);
-    wait(store.commit(Change::Claim { task: task("after", at(2_000)).into(), answer: None, hold: None }))
-        .unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("after", at(2_000)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     assert!(health(&store).is_none());
     assert_eq!(ids(&store).len(), 11);
 }
@@ -124,6 +134,7 @@ fn filled(path: &Path) {
             task: task(&number.to_string(), at(number)).into(),
             answer: None,
             hold: None,
+            request: None,
         })
     });
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
@@ -214,6 +225,7 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
             task: task(&number.to_string(), at(number)).into(),
             answer: None,
             hold: None,
+            request: None,
         })
     });
     for fault in wait(join_all(claims)).into_iter().map(Result::unwrap_err) {
@@ -229,8 +241,13 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
     wait(store.commit(Change::CreateKey(key("prod", 1)))).unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
     eventually("it can be written", || health(&store).is_none());
-    wait(store.commit(Change::Claim { task: task("after", at(100)).into(), answer: None, hold: None }))
-        .unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("after", at(100)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     store.close();
     // Accepted changes are in the file, although their callers had given up.
     let store = place.open();
@@ -249,8 +266,13 @@ fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
     eventually("it is missed", || health(&store).is_some());
     assert_says(&health(&store).unwrap(), &StoreCause::Moved, &["removed or replaced", "restart"]);
     fs::File::create(&place.path).unwrap().write_all(b"another").unwrap();
-    let fault = wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None }))
-        .unwrap_err();
+    let fault = wait(store.commit(Change::Claim {
+        task: task("a", at(1)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap_err();
     assert_eq!(fault.fault().cause, StoreCause::Moved);
     fs::rename(&away, &place.path).unwrap();
     eventually("it is back", || health(&store).is_none());

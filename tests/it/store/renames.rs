@@ -168,7 +168,7 @@ fn tasks_uploads_keys_and_keyed_submits_go_with_the_tenant() {
         displaced: None,
     };
     for change in [
-        Change::Claim { task: task("t-1", at(1)).into(), answer: None, hold: None },
+        Change::Claim { task: task("t-1", at(1)).into(), answer: None, hold: None, request: None },
         upload("acme", "d/1", "east"),
         upload("acme", "d/2", "east"),
         upload("nova", "d/2", "west"),
@@ -180,7 +180,12 @@ fn tasks_uploads_keys_and_keyed_submits_go_with_the_tenant() {
     }
     // Work that was under way under the former name ends under the new one.
     let answer = FirstAnswer { submit: keyed("acme", "first"), fingerprint: [7; 32], body: "{}".into() };
-    let claim = Change::Claim { task: task("t-2", at(2)).into(), answer: Some(answer.into()), hold: None };
+    let claim = Change::Claim {
+        task: task("t-2", at(2)).into(),
+        answer: Some(answer.into()),
+        hold: None,
+        request: None,
+    };
     assert_eq!(wait(store.commit(claim)), Ok(Outcome::Made));
     for name in ["nova", "acme"] {
         let again = wait(store.commit(Change::Begin(keyed(name, "second"))));
@@ -234,7 +239,7 @@ fn a_rename_holds_for_every_replica_of_a_shared_store() {
     let (one, other) = (replica(&database, "one"), replica(&database, "other"));
     let claim = |number: usize| {
         let id = format!("t-{number}");
-        Change::Claim { task: task(&id, at(number as u64)).into(), answer: None, hold: None }
+        Change::Claim { task: task(&id, at(number as u64)).into(), answer: None, hold: None, request: None }
     };
     enter(&one.store, [priced(EntrySource::Credit("paid".into()), 40, "100"), call(3, 40, "4")]);
     assert_eq!(wait(one.store.commit(hold("acme", "8"))), Ok(Outcome::Made));

@@ -51,7 +51,7 @@ fn now() -> SystemTime {
 }
 
 fn claim(id: &str) -> Change {
-    Change::Claim { task: task(id, now()).into(), answer: None, hold: None }
+    Change::Claim { task: task(id, now()).into(), answer: None, hold: None, request: None }
 }
 
 fn key(id: &str) -> KeyRecord {

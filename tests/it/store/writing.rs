@@ -19,8 +19,15 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
     first.status = Status::Running.into();
     first.model = "通义".into();
     let second = task("b", at(1));
-    wait(store.commit(Change::Claim { task: first.clone().into(), answer: None, hold: None })).unwrap();
-    wait(store.commit(Change::Claim { task: second.clone().into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim { task: first.clone().into(), answer: None, hold: None, request: None }))
+        .unwrap();
+    wait(store.commit(Change::Claim {
+        task: second.clone().into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     store.close();
     let store = place.open();
     assert_eq!(tasks(&store), [first, second], "in the order of the claims, whatever the clock said");
@@ -32,11 +39,22 @@ fn of_an_id_that_is_claimed_twice_the_first_owner_comes_first_and_has_what_is_le
     for [earlier, later] in [[at(1), at(2)], [at(2), at(1)]] {
         let place = place();
         let store = place.open();
-        wait(store.commit(Change::Claim { task: task("a", earlier).into(), answer: None, hold: None }))
-            .unwrap();
+        wait(store.commit(Change::Claim {
+            task: task("a", earlier).into(),
+            answer: None,
+            hold: None,
+            request: None,
+        }))
+        .unwrap();
         let mut other = task("a", later);
         other.tenant = "other".into();
-        wait(store.commit(Change::Claim { task: other.clone().into(), answer: None, hold: None })).unwrap();
+        wait(store.commit(Change::Claim {
+            task: other.clone().into(),
+            answer: None,
+            hold: None,
+            request: None,
+        }))
+        .unwrap();
         store.learn("a".into(), earlier, Status::Succeeded);
         wait(store.commit(Change::Hide { id: "a".into(), claimed_at: earlier })).unwrap();
         store.close();
@@ -83,12 +101,13 @@ fn what_a_client_can_make_long_is_bounded() {
     let store = place.open();
     let mut long = task("a", at(1));
     long.model = "语".repeat(1_000).into();
-    wait(store.commit(Change::Claim { task: long.into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim { task: long.into(), answer: None, hold: None, request: None })).unwrap();
     assert_eq!(&*tasks(&store)[0].model, "语".repeat(42));
     let fault = wait(store.commit(Change::Claim {
         task: task(&"a".repeat(257), at(1)).into(),
         answer: None,
         hold: None,
+        request: None,
     }))
     .unwrap_err();
     assert_eq!(fault.fault().cause, StoreCause::TooLarge);
@@ -99,7 +118,13 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
     let place = place();
     let store = place.open();
     for id in ["a", "b"] {
-        wait(store.commit(Change::Claim { task: task(id, at(1)).into(), answer: None, hold: None })).unwrap();
+        wait(store.commit(Change::Claim {
+            task: task(id, at(1)).into(),
+            answer: None,
+            hold: None,
+            request: None,
+        }))
+        .unwrap();
     }
     store.learn("a".into(), at(1), Status::Running);
     store.learn("a".into(), at(1), Status::Succeeded);
@@ -119,10 +144,16 @@ fn expired_tasks_go_a_few_at_a_time_and_young_ones_stay() {
             task: task(&format!("old-{number}"), at(number)).into(),
             answer: None,
             hold: None,
+            request: None,
         })
     })));
-    wait(store.commit(Change::Claim { task: task("young", at(2_000)).into(), answer: None, hold: None }))
-        .unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("young", at(2_000)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     let before = store.commits();
     store.tidy(at(2_000) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young"]);
@@ -137,7 +168,13 @@ fn a_claim_time_to_come_keeps_no_task_for_ever() {
     for (id, at) in
         [("ahead", at(999_999_999)), ("old", at(1)), ("young", at(9_000)), ("ahead too", at(999_999_999))]
     {
-        wait(store.commit(Change::Claim { task: task(id, at).into(), answer: None, hold: None })).unwrap();
+        wait(store.commit(Change::Claim {
+            task: task(id, at).into(),
+            answer: None,
+            hold: None,
+            request: None,
+        }))
+        .unwrap();
     }
     store.tidy(at(2) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young", "ahead too"]);
@@ -155,7 +192,13 @@ fn the_files_are_for_the_gateways_user_alone() {
     };
     let before = directory.metadata().unwrap().mode();
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("a", at(1)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     assert!(modes().len() >= 5 && modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
     store.close();
     // Files of an older version are mended.
@@ -163,7 +206,13 @@ fn the_files_are_for_the_gateways_user_alone() {
         fs::set_permissions(directory.join(name), Permissions::from_mode(0o644)).unwrap();
     }
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("b", at(1)).into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("b", at(1)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     assert!(modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
     assert_eq!(directory.metadata().unwrap().mode(), before, "the directory is the operator's");
 }
@@ -300,6 +349,7 @@ fn many_claims_share_a_commit() {
             task: task(&number.to_string(), at(number)).into(),
             answer: None,
             hold: None,
+            request: None,
         })
     });
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
@@ -318,6 +368,7 @@ fn a_commit_takes_no_more_than_it_may() {
             task: task(&number.to_string(), at(number)).into(),
             answer: None,
             hold: None,
+            request: None,
         })
     });
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
@@ -335,6 +386,7 @@ fn the_log_stays_small() {
                 task: task(&format!("{number:x}-{round}"), at(number)).into(),
                 answer: None,
                 hold: None,
+                request: None,
             })
         });
         assert!(wait(join_all(claims)).iter().all(Result::is_ok));
@@ -349,7 +401,13 @@ fn the_log_stays_small() {
 fn others_can_read_the_file_meanwhile() {
     let place = place();
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("a", at(1)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     let read = std::process::Command::new("sqlite3")
         .args(["-readonly".as_ref(), place.path.as_os_str(), "SELECT id, tenant FROM tasks".as_ref()])
         .output();
@@ -360,7 +418,13 @@ fn others_can_read_the_file_meanwhile() {
     // An open transaction that reads does not keep anyone from writing.
     let reader = rusqlite::Connection::open(&place.path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM tasks").unwrap();
-    wait(store.commit(Change::Claim { task: task("b", at(1)).into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim {
+        task: task("b", at(1)).into(),
+        answer: None,
+        hold: None,
+        request: None,
+    }))
+    .unwrap();
     assert_eq!(store.health(), StoreHealth::Writable);
 }
 
@@ -369,7 +433,12 @@ fn a_claim_whose_future_is_dropped_is_written_all_the_same() {
     let place = place();
     let store = place.open();
     wait(async {
-        let claim = store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None });
+        let claim = store.commit(Change::Claim {
+            task: task("a", at(1)).into(),
+            answer: None,
+            hold: None,
+            request: None,
+        });
         tokio::time::timeout(Duration::ZERO, claim).await.ok();
     });
     store.close();
@@ -385,6 +454,7 @@ fn a_closed_store_says_so() {
         task: task("a", SystemTime::now()).into(),
         answer: None,
         hold: None,
+        request: None,
     }))
     .unwrap_err();
     assert_eq!(fault.fault().cause, StoreCause::Closed);

@@ -3,8 +3,9 @@
 import { button, fill, h, place } from "./elements.js";
 import { field, problemText, values } from "./dialog.js";
 import * as samples from "./samples.js";
-import { isSignedIn, name, signIn, signOut, mayOperate, offers } from "./session.js";
+import { isSignedIn, name, signIn, signOut, mayOperate } from "./session.js";
 import { language, t } from "./words.js";
+import * as audit from "./views/audit.js";
 import * as configuration from "./views/configuration.js";
 import * as found from "./views/find.js";
 import * as keys from "./views/keys.js";
@@ -17,19 +18,17 @@ import * as tenants from "./views/tenants.js";
 import * as usage from "./views/usage.js";
 import * as webhooks from "./views/webhooks.js";
 
-// Metrics are open, and every gateway has them.
-const METRICS = "/metrics";
-
-// Views in the order of the navigation, each with the call that it needs.
+// Views in the order of the navigation.
 const VIEWS = [
-  ["now", now, METRICS],
-  ["tasks", tasks, "/admin/tasks"],
-  ["tenants", tenants, "/admin/tenants"],
-  ["keys", keys, "/admin/keys"],
-  ["usage", usage, "/admin/usage"],
-  ["orphans", orphans, "/admin/orphans"],
-  ["webhooks", webhooks, "/admin/webhooks/deliveries"],
-  ["configuration", configuration, "/admin/config"],
+  ["now", now],
+  ["tasks", tasks],
+  ["tenants", tenants],
+  ["keys", keys],
+  ["usage", usage],
+  ["orphans", orphans],
+  ["webhooks", webhooks],
+  ["audit", audit],
+  ["configuration", configuration],
 ];
 
 // Views of one thing: the view, and the entry of the navigation that it belongs to.
@@ -72,8 +71,7 @@ function showSignIn(note = "") {
 }
 
 function showFrame() {
-  const offered = VIEWS.filter(([, , call]) => call === METRICS || offers("get", call));
-  const entries = offered.map(([key]) => h("li", {}, h("a", { href: place(key), "data-view": key }, t(`view.${key}`))));
+  const entries = VIEWS.map(([key]) => h("li", {}, h("a", { href: place(key), "data-view": key }, t(`view.${key}`))));
   const state = h("span", { class: "state", id: "state" });
   const search = h("form", { class: "find", role: "search" },
     h("label", { for: "find", class: "hidden" }, t("find.label")),
@@ -133,12 +131,7 @@ function go() {
   document.title = `${title} · ${t("app.title")}`;
   const body = h("div", { class: "view" });
   fill(main, h("h1", {}, title), body);
-  const needs = listed?.[2];
-  if (needs && needs !== METRICS && !offers("get", needs)) {
-    fill(body, h("p", { class: "empty" }, t("view.missing", { call: needs })));
-  } else {
-    view.show(body, { name, query: new URLSearchParams(query), signal: leave.signal });
-  }
+  view.show(body, { name, query: new URLSearchParams(query), signal: leave.signal });
   main.scrollTop = 0;
   window.scrollTo(0, 0);
   focusMain();

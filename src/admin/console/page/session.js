@@ -15,17 +15,15 @@ const MOST_TRIES = 5;
 const PAUSE = 700;
 
 let token = null;
-let document = null;
+let who = null;
 let report = Promise.resolve();
-let who = { name: "", role: "operate" };
 let ended = () => {};
 
 /** Tries a token; it is kept if it opens the API. */
 export async function signIn(text, whenEnded) {
   token = text;
   try {
-    document = await get("/admin/openapi.json");
-    who = offers("get", "/admin/session") ? await get("/admin/session") : { name: "", role: "operate" };
+    who = await get("/admin/session");
     ended = whenEnded;
   } catch (problem) {
     token = null;
@@ -35,36 +33,16 @@ export async function signIn(text, whenEnded) {
 
 export function signOut() {
   token = null;
-  document = null;
+  who = null;
 }
 
-export const isSignedIn = () => token !== null && document !== null;
+export const isSignedIn = () => token !== null && who !== null;
 
 /** Name of the token, as the audit trail tells it. */
-export const name = () => who.name;
+export const name = () => who?.name ?? "";
 
 /** True if the token may change things. */
-export const mayOperate = () => who.role !== "read";
-
-/** True if this gateway has a call, in the spelling of its OpenAPI document. */
-export const offers = (method, path) => document?.paths[path]?.[method] !== undefined;
-
-/** True if a call takes a parameter of this name in its query. */
-export function takes(method, path, name) {
-  const known = (parameter) => {
-    const reference = parameter.$ref?.split("/").pop();
-    return reference ? document.components.parameters[reference] : parameter;
-  };
-  const parameters = document?.paths[path]?.[method]?.parameters ?? [];
-  return parameters.map(known).some((parameter) => parameter.in === "query" && parameter.name === name);
-}
-
-/** True if the body of a call takes a field of this name. */
-export function takesField(method, path, name) {
-  const schema = document?.paths[path]?.[method]?.requestBody?.content["application/json"]?.schema;
-  const reference = schema?.$ref?.split("/").pop();
-  return (reference ? document.components.schemas[reference] : schema)?.properties?.[name] !== undefined;
-}
+export const mayOperate = () => who?.role === "operate";
 
 /** The answer to GET. Parameters without a value are left out. */
 export const get = (path, query = {}, signal = undefined) => call("GET", path + search(query), undefined, signal);

@@ -3,7 +3,7 @@
 import { button, h, link } from "../elements.js";
 import { moment } from "../figures.js";
 import { ask, tell } from "../dialog.js";
-import { mayOperate, offers, path, send } from "../session.js";
+import { mayOperate, path, send } from "../session.js";
 import { table } from "../table.js";
 import { t, worded } from "../words.js";
 
@@ -31,7 +31,7 @@ export function deliveryTable(rows, renew) {
       { name: t("column.last_answer"), cell: ({ status, problem }) => [status, problem].filter(Boolean).join(" ") || "–" },
       { name: t("column.created"), cell: ({ created_at }) => moment(created_at) },
       { name: t("column.next"), cell: ({ due_at }) => moment(due_at) },
-      mayOperate() && offers("post", REDELIVER) && { name: t("column.act"), cell: (row) => button(t("webhooks.redeliver"), () => again(row)) },
+      mayOperate() && { name: t("column.act"), cell: (row) => button(t("webhooks.redeliver"), () => again(row)) },
     ].filter(Boolean),
   });
 }

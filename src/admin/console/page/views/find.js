@@ -2,7 +2,7 @@
 
 import { fill, h, link, place } from "../elements.js";
 import { ask, problemText } from "../dialog.js";
-import { get, offers, path, takes } from "../session.js";
+import { get, path } from "../session.js";
 import { entryTable } from "./entries.js";
 import { facts } from "./facts.js";
 import { keyNamed, keyTable } from "./keys.js";
@@ -45,16 +45,11 @@ async function one(search) {
 }
 
 async function tasksOf(what, signal) {
-  let tasks = [];
-  if (offers("get", TASK)) {
-    tasks = await get(path(TASK, what), {}, signal).then((task) => [task], (problem) => {
-      if (problem.status === 404) return [];
-      throw problem;
-    });
-  }
-  if (tasks.length === 0 && takes("get", "/admin/tasks", "request_id")) {
-    ({ tasks } = await get("/admin/tasks", { request_id: what, limit: 100 }, signal));
-  }
+  let tasks = await get(path(TASK, what), {}, signal).then((task) => [task], (problem) => {
+    if (problem.status === 404) return [];
+    throw problem;
+  });
+  if (tasks.length === 0) ({ tasks } = await get("/admin/tasks", { request_id: what }, signal));
   return tasks.length > 0 && h("section", {}, h("h2", {}, t("view.tasks")), taskTable(tasks));
 }
 

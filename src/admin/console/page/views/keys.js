@@ -3,7 +3,7 @@
 import { button, fill, h, link, place } from "../elements.js";
 import { moment } from "../figures.js";
 import { ask, field, problemText, showSecret, tell, values } from "../dialog.js";
-import { get, mayOperate, offers, path, send, takesField } from "../session.js";
+import { get, mayOperate, path, send } from "../session.js";
 import { pages, table } from "../table.js";
 import { limitLines, limitsOf } from "./key_limits.js";
 import { t, worded } from "../words.js";
@@ -86,24 +86,23 @@ function acts(key, renew) {
   if (!mayRevoke(key)) return use;
   const named = (label, act, kind) => h("button", { type: "button", class: kind, "aria-label": `${label}: ${key.id}`, on: { click: act } }, label);
   return h("span", { class: "acts" }, use,
-    offers("patch", KEY) && named(t("keys.change"), () => changeKey(key, renew), "quiet"),
+    named(t("keys.change"), () => changeKey(key, renew), "quiet"),
     key.status === "live" && named(t("keys.rotate"), () => rotateKey(key, renew), "quiet"),
     named(t("keys.revoke"), () => revokeKey(key, renew), "quiet danger"));
 }
 
 /** Asks for a new key, makes it, and shows its secret. */
 export async function createKey(tenant, renew) {
-  const has = (name) => takesField("post", KEYS, name);
   const made = await ask({
     title: t("keys.create"), confirm: t("keys.create"),
     fields: [
       { name: "tenant", label: t("column.tenant"), value: tenant, required: true },
       { name: "id", label: t("keys.id"), hint: t("keys.id_hint") },
       { name: "expires", label: t("column.expires"), hint: t("keys.expires_hint") },
-      has("note") && { name: "note", label: t("column.note") },
-      has("addresses") && { name: "addresses", label: t("keys.addresses"), hint: t("keys.addresses_hint") },
-      has("limits") && { name: "limits", label: t("keys.limits"), hint: t("keys.limits_hint"), type: "long" },
-    ].filter(Boolean),
+      { name: "note", label: t("column.note") },
+      { name: "addresses", label: t("keys.addresses"), hint: t("keys.addresses_hint") },
+      { name: "limits", label: t("keys.limits"), hint: t("keys.limits_hint"), type: "long" },
+    ],
     act: (given) => send("POST", KEYS, written(given)),
   });
   if (!made) return;
@@ -112,15 +111,14 @@ export async function createKey(tenant, renew) {
 }
 
 async function changeKey(key, renew) {
-  const has = (name) => takesField("patch", KEY, name);
   const done = await ask({
     title: t("keys.change_title", { id: key.id }), confirm: t("dialog.save"),
     fields: [
-      has("expires") && { name: "expires", label: t("column.expires"), hint: t("keys.new_end_hint") },
-      has("note") && { name: "note", label: t("column.note"), value: key.note ?? "" },
-      has("addresses") && { name: "addresses", label: t("keys.addresses"), hint: t("keys.addresses_hint"), value: (key.addresses ?? []).join(", ") },
-      has("limits") && { name: "limits", label: t("keys.limits"), hint: t("keys.limits_hint"), type: "long", value: limitLines(key.limits).join("\n") },
-    ].filter(Boolean),
+      { name: "expires", label: t("column.expires"), hint: t("keys.new_end_hint") },
+      { name: "note", label: t("column.note"), value: key.note ?? "" },
+      { name: "addresses", label: t("keys.addresses"), hint: t("keys.addresses_hint"), value: (key.addresses ?? []).join(", ") },
+      { name: "limits", label: t("keys.limits"), hint: t("keys.limits_hint"), type: "long", value: limitLines(key.limits).join("\n") },
+    ],
     act: ({ expires, note, addresses, limits }) => send("PATCH", path(KEY, key.id), {
       ...(expires ? { expires } : {}), note: note || null, addresses: addresses ? addresses.split(/[\s,]+/) : null,
       ...(limits === undefined ? {} : { limits: limitsOf(limits, key.limits) }),

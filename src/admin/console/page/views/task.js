@@ -3,7 +3,7 @@
 import { button, fill, h, link } from "../elements.js";
 import { moment, money } from "../figures.js";
 import { ask, problemText, tell } from "../dialog.js";
-import { get, mayOperate, offers, path, send } from "../session.js";
+import { get, mayOperate, path, send } from "../session.js";
 import { facts, leftOver } from "./facts.js";
 import { entryTable } from "./entries.js";
 import { statusMark } from "./tasks.js";
@@ -23,10 +23,6 @@ export function show(body, { name: id, signal }) {
 }
 
 async function showTask(body, id, signal) {
-  if (!offers("get", PATH)) {
-    fill(body, h("p", { class: "empty" }, t("view.missing", { call: PATH })));
-    return;
-  }
   try {
     const task = await get(path(PATH, id), {}, signal);
     fill(body, described(task, () => showTask(body, id, signal)));
@@ -49,12 +45,13 @@ function described(task, renew) {
     [t("task.ended"), moment(task.ended_at)],
     [t("task.error"), error && [h("code", {}, error.code ?? ""), " ", error.message ?? ""]],
     [t("task.request_id"), task.request_id && h("code", {}, task.request_id)],
+    [t("task.submit_request_id"), task.submit_request_id && h("code", {}, task.submit_request_id)],
     [t("task.upstream_request_id"), task.upstream_request_id && h("code", {}, task.upstream_request_id)],
     [t("task.cost"), cost && money(cost, task.currency)],
     [t("task.usage"), task.usage && h("code", {}, JSON.stringify(task.usage))],
   ];
   const shown = ["task_id", "status", "tenant", "key_id", "model", "account", "submitted_at", "known_at", "ended_at", "error",
-    "request_id", "upstream_request_id", "cost", "currency", "usage", "refreshed", "deliveries"];
+    "request_id", "submit_request_id", "upstream_request_id", "cost", "currency", "usage", "refreshed", "deliveries"];
   const refresh = async () => {
     await ask({
       title: t("task.refresh"), text: t("task.refresh_text"), confirm: t("task.refresh"),
@@ -64,7 +61,7 @@ function described(task, renew) {
   };
   return [
     facts([...known, ...leftOver(task, shown)]),
-    mayOperate() && offers("post", REFRESH) && h("div", { class: "actions" }, button(t("task.refresh"), refresh)),
+    mayOperate() && h("div", { class: "actions" }, button(t("task.refresh"), refresh)),
     task.deliveries?.length > 0 && [h("h2", {}, t("view.webhooks")), deliveryTable(task.deliveries, renew)],
   ];
 }

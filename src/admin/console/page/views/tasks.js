@@ -3,7 +3,7 @@
 import { fill, h, link, place } from "../elements.js";
 import { moment } from "../figures.js";
 import { field, values } from "../dialog.js";
-import { get, takes } from "../session.js";
+import { get } from "../session.js";
 import { pages, table } from "../table.js";
 import { t } from "../words.js";
 
@@ -13,7 +13,6 @@ const PATH = "/admin/tasks";
 export const title = () => t("view.tasks");
 
 export function show(body, { query, signal }) {
-  const has = (name) => takes("get", PATH, name);
   const fields = [
     { name: "tenant", label: t("column.tenant") },
     { name: "status", label: t("column.status"), type: "choice", choices: [["", t("list.any")], ...STATUSES.map((status) => [status, status])] },
@@ -22,7 +21,7 @@ export function show(body, { query, signal }) {
     { name: "from", label: t("list.from"), type: "date" },
     { name: "to", label: t("list.to"), type: "date" },
     { name: "request_id", label: t("column.request_id") },
-  ].filter(({ name }) => has(name));
+  ];
   const form = h("form", { class: "filters" }, fields.map((one) => field({ ...one, value: query.get(one.name) ?? "" })),
     h("button", { type: "submit" }, t("list.narrow")));
   form.addEventListener("submit", (event) => {

@@ -3,10 +3,10 @@
 import { button, fill, h, link, place } from "../elements.js";
 import { moment, money } from "../figures.js";
 import { ask, problemText, tell } from "../dialog.js";
-import { get, mayOperate, offers, path, send } from "../session.js";
+import { get, mayOperate, path, send } from "../session.js";
 import { pages, table } from "../table.js";
 import { facts, leftOver } from "./facts.js";
-import { before, createKey, keyList } from "./keys.js";
+import { createKey, keyList } from "./keys.js";
 import { enabledMark } from "./tenants.js";
 import { changeTenant } from "./tenant_form.js";
 import { t, worded } from "../words.js";
@@ -30,23 +30,16 @@ export function show(body, { name, signal }) {
 async function showSettings(body, name, signal) {
   const renew = () => showSettings(body, name, signal);
   try {
-    const tenant = await read(name, signal);
-    fill(body, tenant ? described(tenant, name, renew) : h("p", { class: "bad", role: "alert" }, t("tenant.none", { name })));
+    fill(body, described(await get(path(TENANT, name), {}, signal), name, renew));
   } catch (problem) {
-    if (problem.name !== "AbortError") fill(body, h("p", { class: "bad", role: "alert" }, problemText(problem)));
+    if (problem.name === "AbortError") return;
+    fill(body, h("p", { class: "bad", role: "alert" }, problem.status === 404 ? t("tenant.none", { name }) : problemText(problem)));
   }
-}
-
-/** The tenant by its own call, or from the list of a gateway without one. */
-async function read(name, signal) {
-  if (offers("get", TENANT)) return get(path(TENANT, name), {}, signal);
-  const { tenants } = await get("/admin/tenants", { after: before(name), limit: 1 }, signal);
-  return tenants.find((tenant) => tenant.name === name);
 }
 
 function described(tenant, name, renew) {
   const shown = ["name", "enabled", "source", "accounts", "allow", "models", "created_at", "changed_at", "settings", "use", "budgets", "holders"];
-  const canChange = mayOperate() && offers("patch", TENANT) && tenant.source !== "config";
+  const canChange = mayOperate() && tenant.source !== "config";
   const enabled = tenant.enabled ?? true;
   return [
     facts([

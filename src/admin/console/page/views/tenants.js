@@ -2,7 +2,7 @@
 
 import { button, fill, h, link, place } from "../elements.js";
 import { field, values } from "../dialog.js";
-import { get, mayOperate, offers } from "../session.js";
+import { get, mayOperate } from "../session.js";
 import { pages, table } from "../table.js";
 import { before } from "./keys.js";
 import { createTenant } from "./tenant_form.js";
@@ -29,10 +29,8 @@ export function show(body, { query, signal }) {
     },
     show: tenantTable,
   });
-  const canMake = mayOperate() && offers("post", TENANTS);
   fill(body,
-    canMake && h("div", { class: "actions" }, button(t("tenants.create"), () => createTenant(), "primary")),
-    !offers("post", TENANTS) && h("p", { class: "note" }, t("tenants.in_file")),
+    mayOperate() && h("div", { class: "actions" }, button(t("tenants.create"), () => createTenant(), "primary")),
     form, list.element);
 }
 

@@ -2,7 +2,7 @@
 
 import { button, fill, h, place } from "../elements.js";
 import { ask, field, tell, values } from "../dialog.js";
-import { get, mayOperate, offers, send } from "../session.js";
+import { get, mayOperate, send } from "../session.js";
 import { pages } from "../table.js";
 import { deliveryTable } from "./deliveries.js";
 import { t, worded } from "../words.js";
@@ -32,7 +32,7 @@ export function show(body, { query, signal }) {
     },
     show: (rows) => deliveryTable(rows, () => list.renew()),
   });
-  const test = mayOperate() && offers("post", TEST) &&
+  const test = mayOperate() &&
     h("div", { class: "actions" }, button(t("webhooks.test"), () => tryOut(tenant, list.renew)));
   fill(body, test, form, list.element);
 }

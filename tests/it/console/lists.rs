@@ -1,0 +1,107 @@
+//! Long lists: of ten thousand keys and twenty thousand tasks the page fetches and shows a page at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dashgate::dashscope::task::Status;
+use dashgate::store::{Change, KeyRecord, Store, TaskRecord};
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::{Console, upstream};
+use crate::harness::browser::Look;
+use crate::harness::{Gateway, StateDirectory, UPSTREAM_KEY, configuration};
+
+const KEYS: usize = 10_000;
+const TASKS: usize = 20_000;
+
+fn fill(store: &Store) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let now = SystemTime::now();
+    let commit = |changes: Vec<Change>| {
+        let made = runtime.block_on(join_all(changes.into_iter().map(|change| store.commit(change))));
+        assert!(made.iter().all(Result::is_ok), "{:?}", made.iter().find(|made| made.is_err()));
+    };
+    let key = |number: usize| {
+        let mut sha256 = [7; 32];
+        sha256[..8].copy_from_slice(&number.to_be_bytes());
+        Change::CreateKey(KeyRecord {
+            id: format!("key-{number:05}").into(),
+            tenant: "one".into(),
+            sha256,
+            created_at: now,
+            expires: None,
+            revoked_at: None,
+            retires_at: None,
+            details: None,
+        })
+    };
+    let task = |number: usize| {
+        let task = TaskRecord {
+            id: format!("task-{number:05}").into(),
+            tenant: "one".into(),
+            key_id: "one-key".into(),
+            account: "main".into(),
+            model: "wan2.7-t2v".into(),
+            mount: "/".into(),
+            claimed_at: now - Duration::from_millis((TASKS - number) as u64),
+            status: Status::Succeeded.into(),
+            asked: None,
+            hidden: false.into(),
+            terms: None,
+            webhook: None,
+        };
+        Change::Claim { task: Arc::new(task), answer: None, hold: None, request: None }
+    };
+    for numbers in (0..KEYS).collect::<Vec<_>>().chunks(1000) {
+        commit(numbers.iter().map(|number| key(*number)).collect());
+    }
+    for numbers in (0..TASKS).collect::<Vec<_>>().chunks(1000) {
+        commit(numbers.iter().map(|number| task(*number)).collect());
+    }
+}
+
+#[test]
+fn ten_thousand_keys_and_twenty_thousand_tasks_are_shown_a_page_at_a_time() {
+    let upstream = upstream();
+    let state = StateDirectory::new();
+    let store = state.open();
+    fill(&store);
+    store.close();
+    drop(store);
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let gateway =
+        Gateway::over(state, &configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], ""));
+    let console = Console::enter(&gateway, Look::default());
+    let browser = &console.browser;
+    let rows = || {
+        browser.run("return [document.querySelectorAll('tbody tr').length, document.querySelector('tbody tr td').innerText]", &[])
+    };
+    console.go("#/keys");
+    assert_eq!(rows(), json!([100, "key-00000"]));
+    console.press("Next");
+    console.sees("key-00199");
+    assert_eq!(rows(), json!([100, "key-00100"]));
+    console.go("#/keys?from=key-099");
+    console.sees("key-09999");
+    assert_eq!(rows(), json!([100, "key-09900"]));
+    console.go("#/tasks");
+    assert_eq!(rows(), json!([100, "task-19999"]));
+    for page in 1..=3 {
+        console.press("Next");
+        console.sees(&format!("task-{:05}", TASKS - 1 - page * 100));
+    }
+    assert_eq!(rows(), json!([100, "task-19699"]));
+    console.press("First");
+    console.sees("task-19999");
+    browser.write("#find", "key-05000");
+    browser.press('\u{E007}');
+    browser.wait("document.querySelector('main h1').textContent.startsWith('Found for')");
+    console.sees("key-05000");
+    // No answer of the API was longer than a page of a hundred.
+    let longest = "return Math.max(...performance.getEntriesByType('resource')
+        .filter(({ name }) => name.includes('/admin/')).map(({ decodedBodySize }) => decodedBodySize))";
+    let longest = browser.run(longest, &[]).as_u64().expect("a size");
+    assert!((1_000..100_000).contains(&longest), "{longest} bytes");
+    console.had_no_fault();
+}
