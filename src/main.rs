@@ -10,7 +10,8 @@ use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::store::{StoreCommand, StoreFailure};
 use dashgate::cli::{
-    audit, check, demo, health, keys, orphans, prices, reload, store, tasks, tenants, tokens, usage, webhooks,
+    accounts, audit, check, demo, health, keys, orphans, prices, reload, store, tasks, tenants, tokens,
+    usage, webhooks,
 };
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
@@ -59,6 +60,7 @@ enum Command {
     Tasks(tasks::TasksOptions),
     Health(health::HealthOptions),
     Tokens(tokens::TokensOptions),
+    Accounts(accounts::AccountsOptions),
     Audit(audit::AuditOptions),
     Reload(reload::ReloadOptions),
     /// Work on the database that replicas share: migrate its tables, or copy an embedded store into it.
@@ -132,6 +134,7 @@ fn main() -> ExitCode {
         Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
         Command::Tasks(options) => administer("tasks", tasks::run(&options, admin_token(), say)),
         Command::Tokens(options) => administer("tokens", tokens::run(&options, admin_token(), say)),
+        Command::Accounts(options) => administer("accounts", accounts::run(&options, admin_token(), say)),
         Command::Audit(options) => administer("audit", audit::run(&options, admin_token(), say)),
         Command::Reload(options) => administer("reload", reload::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),

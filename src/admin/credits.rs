@@ -190,7 +190,7 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
     }
     if id.starts_with(REPRICED) {
         let problem =
-            format!("begins with {REPRICED}, as those of POST /admin/usage/reprice do: choose another");
+            format!("begins with {REPRICED}, as those of `dashgate usage reprice` do: choose another");
         return Err(Problem::BadField("id", problem.into()));
     }
     Ok(id)

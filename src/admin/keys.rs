@@ -350,7 +350,7 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
         return Err(Problem::BadField("id", problem.into()));
     }
     if id.starts_with("sk-") {
-        let problem = "looks like a secret; give the key's id, which GET /admin/keys lists";
+        let problem = "looks like a secret; give the key's id, which `dashgate keys list` shows";
         return Err(Problem::BadField("id", problem.into()));
     }
     Ok(id)

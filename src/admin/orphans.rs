@@ -98,7 +98,7 @@ impl Admin {
             Some((key_id, holder)) if *holder == *tenant => Ok(NamedOwner { tenant: holder, key_id }),
             Some(_) | None => Err(Problem::BadField(
                 "key_id",
-                "must be a key of that tenant; GET /admin/keys lists them".into(),
+                "must be a key of that tenant; `dashgate keys list` shows them".into(),
             )),
         }
     }

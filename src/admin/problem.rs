@@ -216,10 +216,10 @@ impl Problem {
             Problem::BadJson(fault) => format!("the body is not what is expected: {fault}").into(),
             Problem::BadField(field, problem) => format!("`{field}` {problem}").into(),
             Problem::UnknownTenant(name) | Problem::NoSuchTenant(name) => {
-                format!("no tenant `{name}` is configured; GET /admin/tenants lists them").into()
+                format!("no tenant `{name}` is configured; `dashgate tenants list` shows them").into()
             }
             Problem::NoSuchEntry(label) => format!(
-                "the tenant has no entry `{label}`; GET /admin/usage/entries lists them. An entry that is older than \
+                "the tenant has no entry `{label}`; `dashgate usage export` shows them. An entry that is older than \
                  `keep` in [usage] is gone: leave out `corrects`, and name it in the note"
             )
             .into(),
@@ -242,22 +242,22 @@ impl Problem {
                  reload"
             )
             .into(),
-            Problem::NoSuchKey(id) => format!("there is no key `{id}`; GET /admin/keys lists them").into(),
+            Problem::NoSuchKey(id) => format!("there is no key `{id}`; `dashgate keys list` shows them").into(),
             Problem::UnknownSecret { is_mistyped: true } => MISTYPED_SECRET.into(),
             Problem::UnknownSecret { is_mistyped: false } => UNKNOWN_SECRET.into(),
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
             Problem::NoSuchTask(id) => format!(
-                "no task `{id}` is known; GET /admin/tasks lists those of the last two days, GET /admin/orphans those that \
-                 no client was told of"
+                "no task `{id}` is known; `dashgate tasks list` shows those of the last two days, `dashgate orphans list` \
+                 those that no client was told of"
             )
             .into(),
             Problem::NoSuchOrphan(id) => {
-                format!("there is no orphan `{id}` on that account; GET /admin/orphans lists them").into()
+                format!("there is no orphan `{id}` on that account; `dashgate orphans list` shows them").into()
             }
             Problem::NoSuchDelivery(id) => {
-                format!("there is no delivery `{id}`; GET /admin/webhooks/deliveries lists them").into()
+                format!("there is no delivery `{id}`; `dashgate webhooks list` shows them").into()
             }
             Problem::TaskOwned(id) => format!("the task `{id}` has an owner already").into(),
             Problem::Unassured(CommitFault::Unclear(fault)) => format!(
@@ -272,8 +272,8 @@ impl Problem {
             }
             Problem::Unconfirmed(CommitFault::Unclear(fault)) => format!(
                 "it is not known whether it was done, as the store {fault}. If it was, it is undone once the store \
-                 answers, and all secrets work as before; only a crash or a stop before that leaves it done. GET \
-                 /admin/keys lists what holds: look there, and then ask again"
+                 answers, and all secrets work as before; only a crash or a stop before that leaves it done. \
+                 `dashgate keys list` shows what holds: look there, and then ask again"
             )
             .into(),
             Problem::NotEntered(CommitFault::Unclear(fault)) => format!(
@@ -299,7 +299,7 @@ impl Problem {
             Problem::TooManyGroups => TOO_MANY_GROUPS.into(),
             Problem::ReportsBusy => "two reports run already; try again when one has ended".into(),
             Problem::Unreadable(fault) => format!("what is recorded can't be read: the store {fault}").into(),
-            Problem::Panicked => "it failed inside; whether it was done, GET /admin/keys tells".into(),
+            Problem::Panicked => "it failed inside; whether it was done, `dashgate audit` and the lists tell".into(),
         }
     }
 }

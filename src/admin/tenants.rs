@@ -163,12 +163,20 @@ impl Admin {
     /// # Errors
     /// `ConfiguredTenant`, `NoSuchTenant`.
     fn made_at_run_time(&self, name: &str) -> Result<Arc<TenantRecord>, Problem> {
-        let record = self.shared.tenants.record(name).filter(|record| record.closed_at.is_none());
-        record.ok_or_else(|| {
+        self.living_record(name).ok_or_else(|| {
             let is_configured = self.shared.directory.load().has_tenant(name);
             let name = name.to_owned();
             if is_configured { Problem::ConfiguredTenant(name) } else { Problem::NoSuchTenant(name) }
         })
+    }
+
+    /// The record of a tenant that was made at run time and not deleted; `None` for a tenant of the file, which has the name
+    /// alone though one was made with it, as at the start the file counts.
+    fn living_record(&self, name: &str) -> Option<Arc<TenantRecord>> {
+        let record = self.shared.tenants.record(name).filter(|record| record.closed_at.is_none())?;
+        let config = self.shared.directories.config();
+        let is_of_file = config.tenants.iter().any(|tenant| *tenant.name == *name);
+        (!is_of_file).then_some(record)
     }
 
     fn check_settings(&self, name: &str, settings: &Map<String, Value>) -> Result<(), Problem> {
@@ -190,7 +198,7 @@ impl Admin {
             AsyncHeader::Require => "require",
             AsyncHeader::Add => "add",
         };
-        let record = self.shared.tenants.record(&tenant.name).filter(|record| record.closed_at.is_none());
+        let record = self.living_record(&tenant.name);
         let record = record.as_deref();
         json!({
             "name": &*tenant.name,

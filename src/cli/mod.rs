@@ -1,5 +1,6 @@
 //! Commands beside `serve`: clients of a running gateway, the check of keys and store, and the demonstration.
 
+pub mod accounts;
 pub mod admin_client;
 pub mod audit;
 pub mod check;

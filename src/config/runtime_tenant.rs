@@ -115,7 +115,7 @@ pub(super) fn write(value: &Value, into: &mut String) {
 
 /// Keys of `[[tenants]]` that only a file may have, each with what to do instead.
 const REFUSED: [(&str, &str); 3] = [
-    ("keys", "make its keys with POST /admin/keys"),
+    ("keys", "make its keys with `dashgate keys create`"),
     ("renamed_from", "rename tenants in the configuration's file"),
     ("client_certificates", "put the tenant into the configuration's file"),
 ];

@@ -86,7 +86,7 @@ impl PollHub {
             tracing::info!(
                 account,
                 count,
-                "tasks of the account have no owner: GET /admin/orphans lists them"
+                "tasks of the account have no owner: `dashgate orphans list` shows them"
             );
         }
         drop(watch);

@@ -116,3 +116,14 @@ fn a_table_is_as_wide_as_what_stands_in_it() {
         "{list}"
     );
 }
+
+#[test]
+fn the_accounts_are_shown_with_what_rests() {
+    let (_upstream, gateway) = gateway();
+    let shown = gateway.printed("accounts", &[]);
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ACCOUNT", "HOST", "WEIGHT", "RESTS"]);
+    assert!(rows.len() == 2 && rows[1][0] == "main" && rows[1][3] == "-", "{shown}");
+    let json: Value = serde_json::from_str(&gateway.printed("accounts", &["--json"])).expect("JSON");
+    assert_eq!(json["name"], "main");
+}

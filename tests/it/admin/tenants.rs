@@ -163,3 +163,22 @@ fn the_command_makes_changes_and_shows_tenants() {
     assert_eq!(gateway.command("tenants", &["set", "shop", "weight"]).status.code(), Some(64));
     assert!(gateway.printed("tenants", &["delete", "shop"]).starts_with("shop: deleted"));
 }
+
+/// A file that is changed while no gateway runs may name a tenant that was made at run time: it was taken for the made one,
+/// and could be changed and deleted by the API.
+#[test]
+fn a_tenant_of_the_file_is_not_taken_for_one_that_was_made_with_its_name() {
+    let upstream = upstream();
+    let gateway = Gateway::configured(&text(&upstream, ""));
+    assert_eq!(administer(&gateway, "POST /admin/tenants", &json!({"name": "acme"})).status(), 201);
+    let shown = |gateway: &Gateway| gateway.administer("GET /admin/tenants/acme", "").json();
+    assert_eq!(shown(&gateway)["source"], "admin");
+    let of_file = text(&upstream, "").replace("name = \"two\"", "name = \"acme\"");
+    let gateway = Gateway::over(gateway.stop(), &of_file);
+    assert_eq!(shown(&gateway)["source"], "config");
+    assert_eq!(
+        code(&administer(&gateway, "PATCH /admin/tenants/acme", &json!({"weight": 2})), 409),
+        "configured_tenant"
+    );
+    assert_eq!(code(&gateway.administer("DELETE /admin/tenants/acme", ""), 409), "configured_tenant");
+}

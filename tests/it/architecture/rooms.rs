@@ -87,7 +87,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["lifecycle", "net", "proxy", "telemetry", "tenant"]),
-    ("lifecycle", &["config", "proxy", "reports", "store", "tenant", "usage"]),
+    // A reload sets the format of the diagnostics.
+    ("lifecycle", &["config", "proxy", "reports", "store", "telemetry", "tenant", "usage"]),
     (
         "proxy",
         &[

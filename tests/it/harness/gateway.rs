@@ -182,7 +182,9 @@ pub(crate) fn write_config(folder: &Path, text: &str) {
 pub(crate) fn write_config_over(folder: &Path, store: &str, text: &str) {
     let file = folder.join(CONFIG_FILE);
     let log = folder.join(ACCESS_LOG);
-    let own = format!("[store]\n{store}[log]\naccess = {log:?}\nformat = \"json\"\nsample = 1.0\n");
+    let own = format!(
+        "[store]\n{store}[log]\naccess = {log:?}\nformat = \"json\"\nsample = 1.0\ndiagnostics = \"text\"\n"
+    );
     std::fs::write(file, format!("{text}\n{own}")).expect("written");
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dashgate::store::{Change, Store, StoreBounds};
+use dashgate::store::{Change, RequestIds, Store, StoreBounds};
 use futures_util::future::join_all;
 use rusqlite::{Connection, params};
 
@@ -29,13 +29,15 @@ fn rate_and_latency_of_claims() {
                 let mut times = Vec::new();
                 while begun.elapsed() < lasting {
                     let id = uuid::Uuid::new_v4().to_string();
+                    let upstream = Some(uuid::Uuid::new_v4().to_string().into());
+                    let ids = RequestIds { own: uuid::Uuid::new_v4().to_string().into(), upstream };
                     let claim = Instant::now();
                     store
                         .commit(Change::Claim {
                             task: task(&id, at(number)).into(),
                             answer: None,
                             hold: None,
-                            request: None,
+                            request: Some(ids.into()),
                         })
                         .await
                         .unwrap();

@@ -49,6 +49,7 @@ function described(tenant, name, renew) {
       [t("column.accounts"), tenant.accounts?.join(", ")],
       [t("tenant.changed_at"), tenant.changed_at && moment(tenant.changed_at)],
       [t("column.allow"), tenant.allow?.join(", ")],
+      [t("field.models"), tenant.settings?.models?.join(", ")],
       ...leftOver(tenant.settings ?? {}, shown),
       ...leftOver(tenant, shown),
       [t("tenant.more_of"), h("span", { class: "acts" },
