@@ -85,7 +85,7 @@ impl AuditEntry {
         result
     }
 
-    const fn effect(&self) -> &'static str {
+    fn effect(&self) -> &'static str {
         if self.is_dry_run {
             "tried"
         } else if self.is_done() {
@@ -97,8 +97,8 @@ impl AuditEntry {
         }
     }
 
-    const fn is_done(&self) -> bool {
-        matches!(self.outcome.as_bytes(), b"done")
+    fn is_done(&self) -> bool {
+        self.outcome == "done"
     }
 
     /// Kind and name of the thing that was to be changed. Of several that are known, the first one is meant.

@@ -322,8 +322,9 @@ const STEPS: [&str; 19] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX key_uses_by_time ON key_uses (used_at);
 ",
-    // Changes that operators asked for. Ids of requests that submitted tasks: an index of such an id begins with the minute of
-    // the claim, so that claims write the few pages of one minute; the ids come in no order.
+    // Changes that operators asked for. Ids of requests that submitted tasks: they come in no order, so an index of such an id
+    // begins with the minute of the claim, and claims write the few pages of one minute. At two claims a second a commit of 64
+    // claims writes 19 pages; 9 without these indexes, and 179 with indexes of the ids alone.
     "
     CREATE TABLE audit (
         number INTEGER PRIMARY KEY,

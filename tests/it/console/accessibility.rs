@@ -5,7 +5,7 @@ use super::{Console, gateway, run_task, upstream};
 use crate::harness::browser::Look;
 use crate::harness::{Gateway, TENANT_KEY};
 
-const PLACES: [&str; 9] = [
+const PLACES: [&str; 11] = [
     "#/now",
     "#/tasks",
     "#/task/t-1",
@@ -14,6 +14,8 @@ const PLACES: [&str; 9] = [
     "#/keys",
     "#/usage",
     "#/orphans",
+    "#/webhooks",
+    "#/audit",
     "#/configuration",
 ];
 
@@ -39,6 +41,8 @@ fn axe_finds_nothing_by_day_by_night_and_on_a_phone() {
     let gateway = gateway(&upstream);
     run_task(&gateway, TENANT_KEY, "t-1", "wan2.7-t2v");
     run_task(&gateway, TENANT_KEY, "failed-1", "wan2.7-t2v");
+    let key = r#"{"tenant":"acme","id":"made-at-run-time"}"#;
+    assert_eq!(gateway.administer("POST /admin/keys", key).status(), 201);
     visit(&gateway, Look::default());
     visit(&gateway, Look { is_dark: true, ..Look::default() });
     visit(&gateway, Look { language: "zh-CN", window: (390, 844), ..Look::default() });

@@ -14,6 +14,8 @@ fn no_text_of_others_becomes_markup() {
     run_task(&gateway, TENANT_KEY, "failed-1", BAIT);
     let credit = json!({ "id": "invoice-1", "amount": "10.00", "note": BAIT }).to_string();
     assert_eq!(gateway.administer("POST /admin/tenants/acme/credits", &credit).status(), 201);
+    let key = json!({ "tenant": "acme", "id": "hostile", "note": BAIT }).to_string();
+    assert_eq!(gateway.administer("POST /admin/keys", &key).status(), 201);
     let console = Console::enter(&gateway, Look::default());
     let browser = &console.browser;
     let shown = |place: &str| {
@@ -22,6 +24,7 @@ fn no_text_of_others_becomes_markup() {
         caught_nothing(&console, place);
     };
     shown("#/tasks");
+    shown("#/keys");
     shown("#/usage?by=model");
     shown("#/tenant/acme");
     shown("#/task/t-1");

@@ -99,7 +99,7 @@ fn many_tasks_and_as_many_keys() {
     let transaction = filling.transaction().unwrap();
     let mut claim = transaction
         .prepare(
-            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0, 1, NULL, NULL)",
+            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0, 1, NULL, NULL, NULL, NULL)",
         )
         .unwrap();
     let mut create =
