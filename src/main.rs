@@ -63,7 +63,7 @@ enum Command {
     Accounts(accounts::AccountsOptions),
     Audit(audit::AuditOptions),
     Reload(reload::ReloadOptions),
-    /// Work on the database that replicas share: migrate its tables, or copy an embedded store into it.
+    /// Work on the store: back up a file, migrate the tables of a database, or copy a file into it.
     Store(StoreOptions),
     /// Print a script that completes these commands in a shell.
     ///
@@ -166,12 +166,17 @@ fn check(options: &CheckOptions) -> ExitCode {
 }
 
 fn work_on_store(options: &StoreOptions) -> ExitCode {
-    let loaded = match load(&options.file, false) {
-        Ok((_, _, loaded)) => loaded,
-        Err(code) => return code,
+    let done = if let StoreCommand::Backup { from, to } = &options.command {
+        // A backup needs no configuration, whose secrets the operator may not have at hand.
+        Ok(store::back_up(from, to, say))
+    } else {
+        let loaded = match load(&options.file, false) {
+            Ok((_, _, loaded)) => loaded,
+            Err(code) => return code,
+        };
+        run(store::run(&options.command, &loaded.config.settings.store, say, complain))
     };
-    let settings = &loaded.config.settings.store;
-    match run(store::run(&options.command, settings, say, complain)) {
+    match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(StoreFailure { problem, usage })) => {
             complain(&format!("dashgate store: {problem}\n"));

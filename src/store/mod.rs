@@ -65,6 +65,7 @@ pub use self::delivery::{
     LeaseWish, QueueLength, QueueStanding, TRIED_FOR, TryEnd, delivery_id,
 };
 pub use self::doubt_report::{DoubtReport, ReportedSubmit, SUBMITS_IN_PART};
+pub use self::embedded::backup::{BackupFault, BackupReport, back_up};
 use self::embedded::file;
 pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;

@@ -146,8 +146,21 @@ impl Querier {
 /// Compares the clocks by the date of an answer that has just come to a question of `asked`.
 fn note_clock_skew(account: &Account, headers: &HeaderMap, asked: SystemTime) {
     let date = headers.get(DATE).and_then(|date| time::read_http(date.to_str().ok()?));
-    if let Some(date) = date {
-        account.series.note_clock_skew(Skew::measured(date, asked, SystemTime::now()).milliseconds());
+    let Some(date) = date else { return };
+    let skew = Skew::measured(date, asked, SystemTime::now()).milliseconds();
+    let is_wrong = |milliseconds: i64| milliseconds.abs() > MOST_SKEW_MILLISECONDS;
+    let was_wrong = account.series.note_clock_skew(skew).is_some_and(is_wrong);
+    let (account, seconds) = (&*account.name, skew / 1_000);
+    match (was_wrong, is_wrong(skew)) {
+        (false, true) => tracing::warn!(
+            account,
+            seconds,
+            "the clock of this host and that of DashScope differ: is the time of this host synchronised?"
+        ),
+        (true, false) => {
+            tracing::info!(account, seconds, "the clock of this host and that of DashScope agree again");
+        }
+        (false, false) | (true, true) => {}
     }
 }
 
@@ -180,4 +193,6 @@ async fn read(
 const NEED: ChoiceNeeds<'static> = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };
 /// Longest time for an answer, which DashScope gives within some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Difference of clocks from which it is told, and from which the alert DashgateClockWrong fires.
+const MOST_SKEW_MILLISECONDS: i64 = 30_000;
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

@@ -148,7 +148,11 @@ impl DayFiles {
         }
     }
 
-    fn path(&self, day: i64) -> PathBuf {
+    pub(in crate::store) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(in crate::store) fn path(&self, day: i64) -> PathBuf {
         self.folder.join(format!("{}.db", Zone::UTC.date(Zone::UTC.begins(day))))
     }
 }

@@ -260,7 +260,7 @@ fn check(connection: &Connection) -> Result<(), StoreCause> {
 }
 
 /// Opens a file that only the gateway's user may read, and creates it where there is none.
-fn private(path: &Path) -> io::Result<File> {
+pub(in crate::store) fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 

@@ -1,5 +1,6 @@
 //! The embedded engine: one SQLite file, with files of closed days beside it.
 
+pub(super) mod backup;
 pub(super) mod closed_days;
 pub(super) mod day_files;
 pub(super) mod engine;

@@ -176,9 +176,11 @@ impl AccountSeries {
         self.errors.count(operation.name(), error_code::label(code));
     }
 
-    /// Notes by how many milliseconds the upstream's clock is ahead of ours; below zero: behind.
-    pub fn note_clock_skew(&self, milliseconds: i64) {
-        self.clock_skew.store(milliseconds.max(NO_SKEW + 1), Ordering::Relaxed);
+    /// Notes by how many milliseconds the upstream's clock is ahead of ours; below zero: behind. Returns what was noted
+    /// before.
+    pub fn note_clock_skew(&self, milliseconds: i64) -> Option<i64> {
+        let before = self.clock_skew.swap(milliseconds.max(NO_SKEW + 1), Ordering::Relaxed);
+        (before != NO_SKEW).then_some(before)
     }
 
     /// Seconds of [`AccountSeries::note_clock_skew`]; `None` before the first answer.
