@@ -13,7 +13,7 @@ export BUILDAH_ISOLATION=chroot
 arguments=()
 [ $# -eq 0 ] || arguments=(--pull-never --build-arg "RUST=$1")
 [ -n "${SKIP_BUILD:-}" ] ||
-  buildah build "${arguments[@]}" --network host -v /etc/resolv.conf:/etc/resolv.conf:ro \
+  buildah build "${arguments[@]}" --format docker --network host -v /etc/resolv.conf:/etc/resolv.conf:ro \
     -f deploy/container/Containerfile -t dashgate .
 
 scratch=$(mktemp -d)

@@ -1,7 +1,12 @@
-//! Files in `deploy/` fit the configuration reader, Prometheus and Kubernetes.
+//! Files in `deploy/` fit the configuration reader, Prometheus and Kubernetes, and what the guide says of backups is so.
 
+mod backup;
 mod compose;
+mod images;
+mod ingress;
 mod kubernetes;
+mod logrotate;
+mod nginx;
 mod prometheus;
 mod replicas;
 mod schema;

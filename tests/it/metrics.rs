@@ -2,6 +2,7 @@
 
 mod exact;
 mod failures;
+mod incidents;
 mod names;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::harness::{
 };
 
 /// Every series of `/metrics`, as it is written there.
+#[derive(Default)]
 pub(crate) struct Page(BTreeMap<String, f64>);
 
 impl Page {

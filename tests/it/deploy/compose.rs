@@ -173,7 +173,7 @@ fn make_secrets(directory: &Path, key: Option<&str>) -> bool {
     script.status().expect("bash").success()
 }
 
-fn compose() -> Value {
+pub(super) fn compose() -> Value {
     let mut python = Command::new(installed("python/bin/python"));
     python.args(["-c", "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"]);
     serde_json::from_str(&run(&mut python, &shipped("compose.yaml"))).expect("JSON")

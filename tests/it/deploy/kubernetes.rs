@@ -199,9 +199,13 @@ pub(super) fn rendered(overlay: &str) -> (String, Vec<Value>) {
 }
 
 fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
+    checked(&run(Command::new("kubectl").arg("kustomize").arg(folder), ""))
+}
+
+/// Manifests of a YAML text as JSON text and as values, after the check against Kubernetes' schemas.
+pub(super) fn checked(yaml: &str) -> (String, Vec<Value>) {
     let python = installed("python/bin/python");
-    let yaml = run(Command::new("kubectl").arg("kustomize").arg(folder), "");
-    let text = run(Command::new(python).arg(root().join("tests/deploy/manifests.py")), &yaml);
+    let text = run(Command::new(python).arg(root().join("tests/deploy/manifests.py")), yaml);
     let mut parsed: Value = serde_json::from_str(&text).expect("JSON");
     let Value::Array(documents) = parsed["documents"].take() else { panic!("documents: {text}") };
     (text, documents)

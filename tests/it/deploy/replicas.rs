@@ -116,5 +116,12 @@ fn names_are_asked_for_on_the_node_too() {
     let egress = &one(&policy, "NetworkPolicy")["spec"]["egress"];
     let to_dns = egress.as_array().into_iter().flatten().find(|rule| rule["ports"][0]["port"] == json!(53));
     let peers = to_dns.expect("a rule")["to"].as_array().expect("peers");
-    assert!(peers.contains(&json!({"ipBlock": {"cidr": "169.254.20.10/32"}})), "{peers:?}");
+    // NodeLocal DNSCache: at an address of the node's own, at the address of the cluster's Service, and as pods.
+    for cidr in ["169.254.20.10/32", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] {
+        assert!(peers.contains(&json!({"ipBlock": {"cidr": cidr}})), "{cidr}: {peers:?}");
+    }
+    let pods = &peers[0]["podSelector"]["matchExpressions"][0]["values"];
+    assert_eq!(*pods, json!(["kube-dns", "node-local-dns"]));
+    let ports = &to_dns.expect("a rule")["ports"];
+    assert_eq!(*ports, json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]));
 }

@@ -50,8 +50,9 @@ fn each_command_has_a_program_and_its_files() {
         match *program {
             "dashgate" | "./target/release/dashgate" => is_read(&place, arguments),
             "podman" if ["run", "exec"].contains(&arguments[0]) => {
-                // The last word `dashgate` is the image's name, or the program's.
-                let image = arguments.iter().rposition(|word| *word == "dashgate").expect("an image");
+                // The last of these words is the image's name, or the program's.
+                let is_image = |word: &&str| *word == "dashgate" || word.starts_with("dashgate:0");
+                let image = arguments.iter().rposition(is_image).expect("an image");
                 is_read(&place, &arguments[image + 1..]);
             }
             "cargo" => is_of_cargo(&place, arguments),
@@ -184,7 +185,14 @@ fn is_of_a_variable(byte: u8) -> bool {
 /// Folders of this repository.
 const OURS: [&str; 5] = ["deploy/", "src/", "tests/", "benches/", ".github/"];
 /// Programs of the system, which the documents use as everybody does.
-const SYSTEM: [&str; 16] = [
+const SYSTEM: [&str; 23] = [
+    "base64",
+    "createdb",
+    "logrotate",
+    "mv",
+    "pg_dump",
+    "pg_restore",
+    "sed",
     "ssh",
     "podman",
     "kubectl",

@@ -341,6 +341,16 @@ impl TestDatabase<'_> {
         sql::run(&self.url_at(address), sql)
     }
 
+    /// A client program such as `pg_dump`, which finds the database and the gateway's role in its environment.
+    pub(crate) fn client(&self, program: &str) -> Command {
+        let mut command = self.server.command(program, Path::new("/"));
+        let port = self.server.port.to_string();
+        let place =
+            [("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", ROLE), ("PGDATABASE", &self.name)];
+        command.envs(place).env("PGPASSWORD", PASSWORD);
+        command
+    }
+
     /// `psql` with more parameters of the connection, like `sslmode=require`.
     pub(crate) fn psql(&self, parameters: &str) -> Command {
         self.server.psql(ROLE, &self.name, parameters)
