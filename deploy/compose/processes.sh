@@ -87,6 +87,10 @@ for number in 1 2; do
 done
 "$haproxy" -db -f "$here/haproxy.cfg" >"$directory/balancer.log" 2>&1 &
 started+=($!)
+host=${DASHGATE_BALANCER_LISTEN%:*}
+case $host in '' | '*' | 0.0.0.0 | '[::]') host=127.0.0.1 ;; esac
+host=${host#[} host=${host%]}
+wait_for balancer bash -c ": </dev/tcp/$host/${DASHGATE_BALANCER_LISTEN##*:}"
 echo "http://$DASHGATE_BALANCER_LISTEN, with the key in $directory/secrets/acme.key"
 # The end of the database or of the balancer is the end of all.
 while :; do

@@ -7,6 +7,7 @@ mod ingress;
 mod kubernetes;
 mod logrotate;
 mod nginx;
+mod processes;
 mod prometheus;
 mod replicas;
 mod schema;

@@ -27,6 +27,11 @@ pub(crate) const ROLE: &str = "dashgate";
 /// Password of each role. Blanks and signs are in it, as in a password that a generator made.
 pub(crate) const PASSWORD: &str = "db password @4c/7f:1e%";
 
+/// User and group for a program that starts a server of its own, where the tests run as root. PostgreSQL refuses to.
+pub(crate) fn unprivileged_user() -> Option<(u32, u32)> {
+    Programs::here().user()
+}
+
 /// A server of PostgreSQL.
 pub(crate) struct Postgres {
     /// Directory of the data, the log, the socket and the certificate. Only the watchdog removes it.

@@ -46,6 +46,11 @@ impl Programs {
         command
     }
 
+    /// User and group of the programs, where the tests run as root.
+    pub(super) fn user(&self) -> Option<(u32, u32)> {
+        self.user
+    }
+
     /// Gives a file or a directory to the user that runs the programs.
     pub(super) fn own(&self, path: &Path) {
         if let Some((user, group)) = self.user {
