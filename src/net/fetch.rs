@@ -1,15 +1,17 @@
-//! One HTTP/1.1 request on a connection of its own, for the commands and for the exporter of spans.
+//! One HTTP/1.1 request on a connection of its own, for the commands, the exporter of spans and webhooks.
 
 use std::error::Error;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::http::response::Parts;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::authority;
@@ -29,31 +31,21 @@ pub async fn fetch(
     request: Request<Full<Bytes>>,
     most_bytes: usize,
 ) -> Result<(StatusCode, Bytes), FetchFault> {
-    let because = |cause| FetchFault { authority: authority.into(), cause };
-    let broken = |error: hyper::Error| because(FetchCause::Broken(error.into()));
-    let exchange = async {
-        let (host, port) = authority::split(authority).unwrap_or((authority, None));
-        let port = port.unwrap_or(if tls.is_some() { 443 } else { 80 });
-        let (tls, proxy) = (tls.cloned(), proxy.cloned());
-        let to = Destination { host: host.into(), port, tls, proxy, rule: AddressRule::Any };
-        let connected = Dialer::default().connect(&to, ANSWER_TIMEOUT).await;
-        let stream = connected.map_err(|fault| because(FetchCause::NotConnected(fault)))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let answer = async move {
-            let response = sender.send_request(request).await.map_err(broken)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), most_bytes).collect().await;
-            let body = body.map_err(|error| match error.downcast::<LengthLimitError>() {
-                Ok(_) => because(FetchCause::TooLarge(most_bytes)),
-                Err(error) => because(FetchCause::Broken(error)),
-            });
-            Ok((status, body?.to_bytes()))
-        };
-        tokio::join!(answer, connection).0
+    let (host, port) = authority::split(authority).unwrap_or((authority, None));
+    let port = port.unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let (tls, proxy) = (tls.cloned(), proxy.cloned());
+    let to = Destination { host: host.into(), port, tls, proxy, rule: AddressRule::Any };
+    let read = async |answer: Response<Incoming>| {
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), most_bytes).collect().await;
+        let body = body.map_err(|error| match error.downcast::<LengthLimitError>() {
+            Ok(_) => FetchCause::TooLarge(most_bytes),
+            Err(error) => FetchCause::Broken(error),
+        });
+        Ok((status, body?.to_bytes()))
     };
-    tokio::time::timeout(ANSWER_TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| Err(because(FetchCause::Silent(ANSWER_TIMEOUT))))
+    let answer = ask(&Dialer::default(), &to, request, ANSWER_TIMEOUT, read).await;
+    answer.map_err(|cause| FetchFault { authority: authority.into(), cause })
 }
 
 /// Sends a request over a connection of its own, and reads the head of the answer, within `patience`.
@@ -66,25 +58,32 @@ pub async fn head(
     request: Request<Full<Bytes>>,
     patience: Duration,
 ) -> Result<Parts, FetchFault> {
-    let because = |cause| FetchFault { authority: to.host.clone(), cause };
-    let broken = |error: hyper::Error| because(FetchCause::Broken(error.into()));
+    let answer = ask(dialer, to, request, patience, async |answer| Ok(answer.into_parts().0)).await;
+    answer.map_err(|cause| FetchFault { authority: to.host.clone(), cause })
+}
+
+/// Sends a request over a connection of its own, and has `read` take from the answer what is wanted, all within `patience`.
+async fn ask<T>(
+    dialer: &Dialer,
+    to: &Destination,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchCause>,
+) -> Result<T, FetchCause> {
+    let broken = |error: hyper::Error| FetchCause::Broken(error.into());
     let exchange = async {
-        let connected = dialer.connect(to, patience).await;
-        let stream = connected.map_err(|fault| because(FetchCause::NotConnected(fault)))?;
+        let stream = dialer.connect(to, patience).await.map_err(FetchCause::NotConnected)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let mut answer = std::pin::pin!(sender.send_request(request));
-        // The connection is driven until the head has come, and then dropped with the rest of the answer. It may end in
-        // the poll that brings an answer without a body. Where none came, the sender of the request knows why.
-        let answer = tokio::select! {
+        let mut wanted = pin!(async { read(sender.send_request(request).await.map_err(broken)?).await });
+        // The connection is driven until all that is wanted has come, and then dropped with the rest of the answer. It may
+        // end in the poll that brings the last of it. Where nothing came, the sender of the request knows why.
+        tokio::select! {
             biased;
-            answer = &mut answer => answer,
-            _ = connection => answer.await,
-        };
-        Ok(answer.map_err(broken)?.into_parts().0)
+            wanted = &mut wanted => wanted,
+            _ = connection => wanted.await,
+        }
     };
-    tokio::time::timeout(patience, exchange)
-        .await
-        .unwrap_or_else(|_| Err(because(FetchCause::Silent(patience))))
+    tokio::time::timeout(patience, exchange).await.unwrap_or(Err(FetchCause::Silent(patience)))
 }
 
 /// A request without a whole answer.

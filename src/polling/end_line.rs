@@ -21,16 +21,21 @@ pub(super) struct EndLine {
 }
 
 impl EndLine {
-    /// Reads the answer that told the end; `None` if it is too large to be held, or the task is lost.
-    pub(super) fn read(entry: &Entry, answer: Option<&TaskAnswer>) -> Self {
-        // The answer of a task that has succeeded has no code, and may be large.
-        let has_code = *entry.status == *Status::Failed.name();
-        let report = answer.filter(|_| has_code).and_then(|answer| TaskReport::read(&answer.body));
-        let (code, ended) = report.map(|report| (report.code, report.ended)).unwrap_or_default();
+    /// True if the line needs the answer's report. That of a task that has succeeded has no code, and may be large.
+    pub(super) fn needs_report(entry: &Entry) -> bool {
+        *entry.status == *Status::Failed.name()
+    }
+
+    /// The line of an end. `answer` told the end, and is `None` if it is too large to be held, or the task is lost; `report` is
+    /// what was read from it.
+    pub(super) fn new(entry: &Entry, answer: Option<&TaskAnswer>, report: Option<&TaskReport>) -> Self {
+        let report = report.filter(|_| Self::needs_report(entry));
+        let code = report.and_then(|report| report.code.as_deref());
+        let ended = report.and_then(|report| report.ended);
         let request_id = answer.and_then(|answer| answer.headers.get(REQUEST_ID)?.to_str().ok());
         let ended = ended.unwrap_or(entry.at);
         Self {
-            code: code.as_deref().and_then(error_code::shown).map(Box::from),
+            code: code.and_then(error_code::shown).map(Box::from),
             upstream_request_id: request_id.and_then(name).map(Box::from),
             seconds: ended.duration_since(entry.submitted_at).unwrap_or_default().as_secs_f64(),
         }

@@ -8,15 +8,16 @@ use crate::config::WebhookEndpoint;
 use crate::dashscope::task_report::TaskReport;
 use crate::store::{EndReport, MOST_OUTPUT_BYTES};
 
-/// The parts that a tenant's endpoints tell; `None` for a tenant without any, whose answers are not read for it.
-pub(super) fn report(answer: Option<&TaskAnswer>, endpoints: &[WebhookEndpoint]) -> Option<EndReport> {
-    if endpoints.is_empty() {
-        return None;
-    }
-    let body = &answer?.body;
-    let read = TaskReport::read(body)?;
+/// The parts that a tenant's endpoints tell of an answer, whose report was read; `None` for a tenant without any.
+pub(super) fn report(
+    answer: Option<&TaskAnswer>,
+    read: Option<TaskReport>,
+    endpoints: &[WebhookEndpoint],
+) -> Option<EndReport> {
+    let read = read.filter(|_| !endpoints.is_empty())?;
     let text = |field: Option<String>| field.unwrap_or_default().into();
-    let output = endpoints.iter().any(|endpoint| endpoint.includes_output).then(|| output(body)).flatten();
+    let tells_output = endpoints.iter().any(|endpoint| endpoint.includes_output);
+    let output = answer.filter(|_| tells_output).and_then(|answer| output(&answer.body));
     Some(EndReport {
         request_id: text(read.request_id),
         ended_at: read.ended,

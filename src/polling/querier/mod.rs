@@ -23,6 +23,7 @@ use self::call::CallAnswer;
 use self::supervise::{caught, restarted};
 use crate::dashscope::headers::COST;
 use crate::dashscope::task_list::{self, TaskPage};
+use crate::dashscope::task_report::TaskReport;
 use crate::dashscope::task_state;
 use crate::polling::end_line::EndLine;
 use crate::polling::hub::{PollHub, QueryOutcome};
@@ -179,9 +180,12 @@ impl Querier {
         });
         self.keep_end(task, named, answer.as_ref(), cost.as_ref(), now).await;
         let Some(entry) = entry else { return };
-        let line = EndLine::read(&entry, answer.as_ref());
         let endpoints = directory.tenant(&entry.tenant).map(|tenant| &*tenant.webhooks.endpoints);
-        let report = end_report::report(answer.as_ref(), endpoints.unwrap_or_default()).map(Arc::new);
+        let endpoints = endpoints.unwrap_or_default();
+        let is_read = EndLine::needs_report(&entry) || !endpoints.is_empty();
+        let read = answer.as_ref().filter(|_| is_read).and_then(|answer| TaskReport::read(&answer.body));
+        let line = EndLine::new(&entry, answer.as_ref(), read.as_ref());
+        let report = end_report::report(answer.as_ref(), read, endpoints).map(Arc::new);
         let settled = self.hub.task_index().settle(Arc::clone(&entry), report.clone()).await;
         if is_kept(&settled) {
             self.directory.load().count_use(&entry);
