@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::liveness::Pulse;
 use crate::lifecycle::readiness::{Readiness, Requirement};
-use crate::net::resolve;
+use crate::net::{client_config, resolve};
 use crate::polling::AccountPoller;
 use crate::polling::querier::Querier;
 use crate::proxy::{Proxy, Shared};
@@ -78,7 +78,8 @@ pub(super) fn start_webhooks(
     let (store, directory) = (shared.store.clone(), Arc::clone(&shared.directory));
     let work = move || {
         let _alive = alive;
-        let sender = WebhookSender::new(store, directory, figures)?;
+        let tls = client_config(None, None).map_err(io::Error::other)?;
+        let sender = WebhookSender::new(store, directory, figures, tls);
         runtime()?.block_on(sender.work(stopped));
         Ok(())
     };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::tenant_event::TenantEvent;
-use crate::config::{TenantSettings, WebhookEndpoint};
+use crate::config::{TenantSettings, WebhookEndpoint, WebhookUrl};
 
 /// A change of deliveries. No mirror holds any.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -208,10 +208,23 @@ pub fn delivery_id(event: &str, url: &str) -> String {
     id
 }
 
+/// The queue of an address: those of submits share one by host, as each may be another one.
+pub(super) fn queue_of(tenant: &str, url: &str, is_own: bool) -> String {
+    let origin = is_own.then(|| WebhookUrl::parse(url).ok()).flatten().map(|url| url.origin());
+    format!("{tenant} {}", origin.as_deref().unwrap_or(url))
+}
+
+/// The tenant whose queue it is, under the name that it had when the queue began.
+pub fn tenant_of(queue: &str) -> &str {
+    queue.split_once(' ').map_or(queue, |(tenant, _)| tenant)
+}
+
 /// Time for which a sender has a delivery: longer than a try. Another sender may take it then.
 pub const LEASE: Duration = Duration::from_secs(25);
 /// Time for which a delivery is tried.
 pub const TRIED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Queues that a sender sees at once.
+pub const MOST_QUEUES: usize = 10_000;
 /// Time for which deliveries are kept, ended or not.
 pub(super) const DELIVERIES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const ID_BYTES: usize = 16;

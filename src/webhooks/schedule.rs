@@ -1,12 +1,12 @@
 //! The schedule of deliveries: how many of which queue may run. An endpoint that does not answer gets less and less, then
-//! pauses, and never takes what others need.
+//! pauses, and never takes what others need. A tenant with many queues leaves room for other tenants.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::store::{LeaseWish, QueueStanding};
+use crate::store::{LeaseWish, QueueStanding, tenant_of};
 
 /// State of the queues that were seen last, and of those with tries that run.
 #[derive(Debug, Default)]
@@ -35,6 +35,33 @@ pub(super) struct Choice {
     pub(super) next: Option<Instant>,
 }
 
+/// Room for tries, of which each tenant may take as much as it leaves free. A tenant alone gets half, two get a third each,
+/// and a tenant that comes later always finds some.
+struct SharedRoom<'q> {
+    free: usize,
+    taken: HashMap<&'q str, usize, RandomState>,
+}
+
+impl<'q> SharedRoom<'q> {
+    /// The room that is left of `most` by tries that run, given with their tenants.
+    fn new(most: usize, running: impl Iterator<Item = (&'q str, usize)>) -> Self {
+        let mut room = Self { free: most, taken: HashMap::default() };
+        running.for_each(|(tenant, count)| room.take(tenant, count));
+        room
+    }
+
+    /// Tries that a tenant may begin.
+    fn of(&self, tenant: &str) -> usize {
+        let taken = self.taken.get(tenant).copied().unwrap_or_default();
+        self.free.saturating_sub(taken).div_ceil(2)
+    }
+
+    fn take(&mut self, tenant: &'q str, count: usize) {
+        self.free = self.free.saturating_sub(count);
+        *self.taken.entry(tenant).or_default() += count;
+    }
+}
+
 impl Default for QueueHealth {
     fn default() -> Self {
         Self { running: 0, most: FIRST_MOST, failures: 0, paused_until: None }
@@ -42,15 +69,22 @@ impl Default for QueueHealth {
 }
 
 impl Schedule {
-    /// Chooses deliveries among the queues that wait.
-    pub(super) fn choose(&mut self, waiting: &[QueueStanding], now: Instant) -> Choice {
+    /// Chooses deliveries among the queues that wait; `is_whole`: these are all. Queues of which nothing waits are forgotten.
+    pub(super) fn choose(&mut self, waiting: &[QueueStanding], is_whole: bool, now: Instant) -> Choice {
         let known: HashSet<&str> = waiting.iter().map(|standing| &*standing.queue).collect();
-        self.queues.retain(|queue, health| health.running > 0 || known.contains(&**queue));
-        let sum = |counts: &dyn Fn(&QueueHealth) -> bool| {
-            self.queues.values().filter(|health| counts(health)).map(|health| health.running).sum::<usize>()
-        };
-        let mut room = MOST_RUNNING.saturating_sub(sum(&|_| true));
-        let mut room_of_failing = MOST_FAILING.saturating_sub(sum(&|health| health.failures > 0));
+        let keeps_unseen = !is_whole && self.queues.len() <= MOST_KNOWN;
+        self.queues.retain(|queue, health| health.running > 0 || keeps_unseen || known.contains(&**queue));
+        let running: Vec<(Box<str>, usize, bool)> = self
+            .queues
+            .iter()
+            .filter(|(_, health)| health.running > 0)
+            .map(|(queue, health)| (tenant_of(queue).into(), health.running, health.failures > 0))
+            .collect();
+        let all = running.iter().map(|(tenant, count, _)| (&**tenant, *count));
+        let mut room = SharedRoom::new(MOST_RUNNING, all);
+        let failing = running.iter().filter(|(.., is_failing)| *is_failing);
+        let failing = failing.map(|(tenant, count, _)| (&**tenant, *count));
+        let mut room_of_failing = SharedRoom::new(MOST_FAILING, failing);
         let mut choice = Choice { wishes: Vec::new(), next: None };
         let mut look_at = |time: Instant| {
             choice.next = Some(choice.next.map_or(time, |next| next.min(time)));
@@ -67,9 +101,10 @@ impl Schedule {
                 look_at(until);
                 continue;
             }
-            let own = health.most.saturating_sub(health.running).min(room);
+            let tenant = tenant_of(&standing.queue);
+            let own = health.most.saturating_sub(health.running).min(room.of(tenant));
             let is_failing = health.failures > 0;
-            let most = if is_failing { own.min(room_of_failing) } else { own };
+            let most = if is_failing { own.min(room_of_failing.of(tenant)) } else { own };
             if most == 0 {
                 continue;
             }
@@ -77,8 +112,10 @@ impl Schedule {
                 look_at(now);
                 break;
             }
-            room -= most;
-            room_of_failing -= if is_failing { most } else { 0 };
+            room.take(tenant, most);
+            if is_failing {
+                room_of_failing.take(tenant, most);
+            }
             choice.wishes.push(LeaseWish { queue: standing.queue.clone(), most });
         }
         choice
@@ -126,6 +163,8 @@ const MOST_FAILING: usize = 128;
 const MOST_OF_QUEUE: usize = 16;
 /// Tries of a queue of which nothing is known.
 const FIRST_MOST: usize = 4;
+/// Queues that are remembered, beside those that were seen last.
+const MOST_KNOWN: usize = 100_000;
 /// Queues in one transaction.
 const MOST_WISHES: usize = 16;
 /// Failures in a row after which an endpoint pauses.
@@ -143,7 +182,7 @@ mod tests {
 
     /// Begins all that is chosen, and returns how many of each queue.
     fn begin(schedule: &mut Schedule, waiting: &[QueueStanding], now: Instant) -> Vec<(Box<str>, usize)> {
-        let choice = schedule.choose(waiting, now);
+        let choice = schedule.choose(waiting, true, now);
         for wish in &choice.wishes {
             (0..wish.most).for_each(|_| schedule.began(&wish.queue));
         }
@@ -173,7 +212,7 @@ mod tests {
             let count = chosen.first().map_or(0, |(_, most)| *most);
             asked.push(count);
             (0..count).for_each(|_| schedule.ended("a", Some(false), now));
-            if let Some(next) = schedule.choose(&[due("a")], now).next {
+            if let Some(next) = schedule.choose(&[due("a")], true, now).next {
                 asked.push((next - now).as_secs() as usize * 1_000);
                 now = next;
             }
@@ -213,7 +252,7 @@ mod tests {
         let many: Vec<_> = (0..40).map(|number| due(&format!("{number:02}"))).collect();
         let mut chosen = HashSet::new();
         for _ in 0..4 {
-            let choice = schedule.choose(&many, now);
+            let choice = schedule.choose(&many, true, now);
             assert_eq!(choice.next, (choice.wishes.len() == MOST_WISHES).then_some(now));
             for wish in choice.wishes {
                 (0..wish.most).for_each(|_| schedule.began(&wish.queue));
@@ -228,8 +267,53 @@ mod tests {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         let later =
             |queue: &str, seconds| QueueStanding { due_in: Duration::from_secs(seconds), ..due(queue) };
-        let choice = schedule.choose(&[later("a", 9), later("b", 7)], now);
+        let choice = schedule.choose(&[later("a", 9), later("b", 7)], true, now);
         assert_eq!(choice, Choice { wishes: Vec::new(), next: Some(now + Duration::from_secs(7)) });
-        assert_eq!(schedule.choose(&[], now), Choice { wishes: Vec::new(), next: None });
+        assert_eq!(schedule.choose(&[], true, now), Choice { wishes: Vec::new(), next: None });
+    }
+
+    /// A submit may name an address at any host of its tenant's domain, and each host is a queue. Those of one tenant took
+    /// all tries, and when they hung, other tenants waited.
+    #[test]
+    fn a_tenant_with_many_hosts_leaves_room_for_others() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let queues = |tenant: &str, count: usize| -> Vec<QueueStanding> {
+            (0..count).map(|number| due(&format!("{tenant} https://{number}.example"))).collect()
+        };
+        let mut fill = |waiting: &[QueueStanding]| {
+            let chosen = (0..100).flat_map(|_| begin(&mut schedule, waiting, now));
+            let mut of_tenants: HashMap<Box<str>, usize> = HashMap::new();
+            for (queue, count) in chosen {
+                *of_tenants.entry(tenant_of(&queue).into()).or_default() += count;
+            }
+            let mut of_tenants: Vec<_> = of_tenants.into_iter().collect();
+            of_tenants.sort();
+            of_tenants
+        };
+        let mut waiting = queues("many", 5_000);
+        assert_eq!(fill(&waiting), [("many".into(), 128)]);
+        waiting.extend(queues("next", 1));
+        assert_eq!(fill(&waiting), [("next".into(), FIRST_MOST)]);
+        // Each that comes with many finds half of the rest.
+        for (tenant, expected) in [("x", 62), ("y", 31), ("z", 16)] {
+            waiting.extend(queues(tenant, 5_000));
+            assert_eq!(fill(&waiting), [(tenant.into(), expected)]);
+        }
+    }
+
+    /// A list that shows some of the queues must not make the others well again.
+    #[test]
+    fn queues_out_of_sight_are_remembered() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        for _ in 0..FAILURES_BEFORE_PAUSE {
+            schedule.began("a");
+            schedule.ended("a", Some(false), now);
+        }
+        let of_a = |schedule: &mut Schedule| schedule.choose(&[due("a")], true, now).next;
+        assert_eq!(of_a(&mut schedule), Some(now + FIRST_PAUSE));
+        schedule.choose(&[due("b")], false, now);
+        assert_eq!(of_a(&mut schedule), Some(now + FIRST_PAUSE));
+        schedule.choose(&[due("b")], true, now);
+        assert_eq!(of_a(&mut schedule), None);
     }
 }

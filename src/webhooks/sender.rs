@@ -2,7 +2,6 @@
 //! of tries at once.
 
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,11 +24,10 @@ use super::schedule::{Choice, Schedule};
 use super::signature::signatures;
 use super::verdict::{self, TryOutcome};
 use crate::config::{WebhookEndpoint, WebhookSecret, WebhookUrl};
-use crate::net::client_config;
 use crate::net::dial::{AddressRule, Destination, Dialer};
 use crate::net::fetch;
 use crate::store::{
-    Change, Delivery, DeliveryChange, EndedTry, LEASE, Outcome, QueueStanding, Store, StoreFault,
+    Change, Delivery, DeliveryChange, EndedTry, LEASE, MOST_QUEUES, Outcome, QueueStanding, Store, StoreFault,
 };
 use crate::telemetry::metrics::DeliveryResult;
 use crate::tenant::directory::{Directory, Tenant};
@@ -42,6 +40,8 @@ pub struct WebhookSender {
     dialer: Dialer,
     tls: Arc<ClientConfig>,
     schedule: RefCell<Schedule>,
+    /// The last queue that a look has seen, where there are more than one look sees; else empty.
+    place: RefCell<Box<str>>,
     /// Notified when a try has ended.
     freed: Notify,
 }
@@ -62,24 +62,23 @@ struct Receiver<'d> {
 }
 
 impl WebhookSender {
-    /// A sender that shows in `figures` how much waits.
-    ///
-    /// # Errors
-    /// Why there is no TLS.
+    /// A sender that shows in `figures` how much waits, and trusts the authorities of `tls`.
     pub fn new(
         store: Store,
         directory: Arc<ArcSwap<Directory>>,
         figures: Arc<WaitingFigures>,
-    ) -> io::Result<Self> {
-        Ok(Self {
+        tls: Arc<ClientConfig>,
+    ) -> Self {
+        Self {
             store,
             directory,
             figures,
             dialer: Dialer::default(),
-            tls: client_config(None, None).map_err(io::Error::other)?,
+            tls,
             schedule: RefCell::default(),
+            place: RefCell::default(),
             freed: Notify::new(),
-        })
+        }
     }
 
     /// Sends until `stop`. Tries that run then have a moment to end; what they leave is tried again.
@@ -114,7 +113,14 @@ impl WebhookSender {
     async fn turn(self: &Rc<Self>, counted_at: &mut Option<Instant>) -> Result<Option<Instant>, StoreFault> {
         let queues = self.queues().await?;
         self.count(&queues, counted_at).await?;
-        let Choice { wishes, next } = self.schedule.borrow_mut().choose(&queues, Instant::now());
+        let (is_whole, now) = (queues.len() < MOST_QUEUES, Instant::now());
+        let Choice { wishes, next } = self.schedule.borrow_mut().choose(&queues, is_whole, now);
+        // Other queues may have something that is due.
+        let next = if is_whole {
+            next
+        } else {
+            Some(next.map_or(now + NEXT_PART, |next| next.min(now + NEXT_PART)))
+        };
         if wishes.is_empty() {
             return Ok(next);
         }
@@ -133,11 +139,16 @@ impl WebhookSender {
         Ok(next)
     }
 
-    /// Queues that wait. A store with nothing to deliver is read a few times a minute.
+    /// Queues that wait. A store with nothing to deliver is read a few times a minute. Where there are very many, each look
+    /// sees those that follow the last look's.
     async fn queues(&self) -> Result<Vec<QueueStanding>, StoreFault> {
-        let store = self.store.clone();
+        let (store, place) = (self.store.clone(), self.place.borrow().clone());
         // A panic there is in the log already.
-        spawn_blocking(move || store.delivery_queues()).await.unwrap_or_else(|_| Ok(Vec::new()))
+        let read = spawn_blocking(move || store.delivery_queues(&place));
+        let queues = read.await.unwrap_or_else(|_| Ok(Vec::new()))?;
+        let last = queues.last().filter(|_| queues.len() == MOST_QUEUES);
+        self.place.replace(last.map(|last| last.queue.clone()).unwrap_or_default());
+        Ok(queues)
     }
 
     /// Counts once in a while what waits, and keeps each queue to its bound.
@@ -315,6 +326,8 @@ const LOOK: Duration = Duration::from_secs(30);
 /// A replica that ended may have left something.
 const SHARED_LOOK: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(3);
+/// Time between the looks at two parts of the queues.
+const NEXT_PART: Duration = Duration::from_millis(100);
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 const COUNT_PERIOD: Duration = Duration::from_secs(15);
 /// Deliveries of a queue that wait, as of a count.

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 19] = [
+const STEPS: [&str; 20] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -346,6 +346,40 @@ const STEPS: [&str; 19] = [
     ALTER TABLE tasks ADD COLUMN upstream_request_id TEXT;
     CREATE INDEX tasks_by_request ON tasks (claimed_at / 60000, request_id);
     CREATE INDEX tasks_by_upstream_request ON tasks (claimed_at / 60000, upstream_request_id);
+",
+    // Deliveries with their long column last, behind which a read would follow its pages. The pages of the admin API are
+    // read by state, of one tenant or of all; each row is in one of the indexes by time. `deliveries_due` has all that a
+    // count of what waits reads.
+    "
+    ALTER TABLE deliveries RENAME TO earlier_deliveries;
+    CREATE TABLE deliveries (
+        id TEXT NOT NULL PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        url TEXT NOT NULL,
+        own INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        tries INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        began_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        status INTEGER,
+        problem TEXT,
+        facts TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO deliveries
+        SELECT id, tenant, queue, url, own, event, state, tries, created_at, began_at, due_at, ended_at, status,
+               problem, facts
+        FROM earlier_deliveries;
+    DROP TABLE earlier_deliveries;
+    CREATE INDEX deliveries_due ON deliveries (queue, due_at, began_at, tenant, state) WHERE state = 0;
+    CREATE INDEX deliveries_waiting ON deliveries (began_at) WHERE state = 0;
+    CREATE INDEX deliveries_waiting_by_time ON deliveries (created_at, id) WHERE state = 0;
+    CREATE INDEX deliveries_delivered_by_time ON deliveries (created_at, id) WHERE state = 1;
+    CREATE INDEX deliveries_given_up_by_time ON deliveries (created_at, id) WHERE state = 2;
+    CREATE INDEX deliveries_by_tenant ON deliveries (tenant, state, created_at, id);
 ",
 ];
 /// Tables whose pages are read at each start.

@@ -216,7 +216,6 @@ pub(super) const TABLES: [CopiedTable; 17] = [
             ("url", Text),
             ("own", Integer),
             ("event", Text),
-            ("facts", Text),
             ("state", Integer),
             ("tries", Integer),
             ("created_at", Integer),
@@ -225,8 +224,9 @@ pub(super) const TABLES: [CopiedTable; 17] = [
             ("ended_at", Integer),
             ("status", Integer),
             ("problem", Text),
+            ("facts", Text),
         ],
-        order: "created_at, id",
+        order: "state, created_at, id",
         sequence: None,
     },
     CopiedTable {

@@ -265,7 +265,6 @@ const STEPS: [&str; 1] = ["
         url TEXT NOT NULL,
         own BIGINT NOT NULL,
         event TEXT NOT NULL,
-        facts TEXT NOT NULL,
         state BIGINT NOT NULL,
         tries BIGINT NOT NULL,
         created_at BIGINT NOT NULL,
@@ -273,11 +272,15 @@ const STEPS: [&str; 1] = ["
         due_at BIGINT NOT NULL,
         ended_at BIGINT,
         status BIGINT,
-        problem TEXT
+        problem TEXT,
+        facts TEXT NOT NULL
     ) WITH (fillfactor = 80);
-    CREATE INDEX deliveries_due ON deliveries (queue, due_at) WHERE state = 0;
+    CREATE INDEX deliveries_due ON deliveries (queue, due_at, began_at, tenant, state) WHERE state = 0;
     CREATE INDEX deliveries_waiting ON deliveries (began_at) WHERE state = 0;
-    CREATE INDEX deliveries_by_time ON deliveries (created_at, id);
+    CREATE INDEX deliveries_waiting_by_time ON deliveries (created_at, id) WHERE state = 0;
+    CREATE INDEX deliveries_delivered_by_time ON deliveries (created_at, id) WHERE state = 1;
+    CREATE INDEX deliveries_given_up_by_time ON deliveries (created_at, id) WHERE state = 2;
+    CREATE INDEX deliveries_by_tenant ON deliveries (tenant, state, created_at, id);
     CREATE TABLE notices (
         name TEXT PRIMARY KEY,
         until BIGINT NOT NULL

@@ -160,9 +160,17 @@ impl Database<'_> {
         match self {
             Self::Embedded(_) => Ok(milliseconds(SystemTime::now())),
             Self::Shared(_) => {
-                let now = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
-                Ok(self.first(now, &[], |row| row.integer(0))?.unwrap_or_default())
+                let now = format!("SELECT {}", self.now());
+                Ok(self.first(&now, &[], |row| row.integer(0))?.unwrap_or_default())
             }
+        }
+    }
+
+    /// [`Self::clock`] as an expression of a statement, which needs no call of its own.
+    pub(in crate::store) const fn now(self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)",
+            Self::Shared(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
         }
     }
 

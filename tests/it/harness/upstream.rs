@@ -21,6 +21,7 @@ struct UpstreamState {
     seen: Mutex<Vec<Message>>,
     connections: AtomicUsize,
     open: AtomicUsize,
+    most_open: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -76,7 +77,8 @@ impl Upstream {
                 stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
                 stream.set_nodelay(true).expect("no delay");
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                shared.open.fetch_add(1, Ordering::SeqCst);
+                let open = 1 + shared.open.fetch_add(1, Ordering::SeqCst);
+                shared.most_open.fetch_max(open, Ordering::SeqCst);
                 let (shared, talk) = (Arc::clone(&shared), Arc::clone(&talk));
                 std::thread::spawn(move || {
                     talk(&shared, &mut stream);
@@ -106,6 +108,11 @@ impl Upstream {
 
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// The most connections that were open at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.most_open.load(Ordering::SeqCst)
     }
 
     /// Waits until no connection is served any more.

@@ -17,10 +17,10 @@ use crate::harness::eventually;
 fn a_file_of_a_newer_program_is_left_as_it_is() {
     let place = place();
     place.open().close();
-    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 20).unwrap();
+    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 21).unwrap();
     let before = fs::read(&place.path).unwrap();
-    let newer = StoreCause::Newer { found: 20, known: 19 };
-    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 20", "version 19", "store.path"]);
+    let newer = StoreCause::Newer { found: 21, known: 20 };
+    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 21", "version 20", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
 

@@ -1,11 +1,15 @@
 //! Events: which endpoints are told of what, and that budgets and keys are told once.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use dashgate::config::Config;
+use dashgate::proxy::Shared;
+use dashgate::store::{Announcement, Change, DeliveryChange, LeaseWish, Outcome, TenantEvent};
 use serde_json::{Value, json};
 
 use super::{SECRETS, configured, endpoint, hook, listed, run_task, upstream, verified, wait_for_ends};
-use crate::harness::{Gateway, Upstream, eventually, let_pass};
+use crate::harness::{Gateway, StateDirectory, Upstream, eventually, let_pass};
 
 #[test]
 fn an_endpoint_gets_what_it_asks_for() {
@@ -95,4 +99,34 @@ fn a_key_that_expires_soon_is_told_once() {
     let gateway = Gateway::over(gateway.stop(), &text);
     let_pass(Duration::from_secs(6));
     assert_eq!((endpoint.requests().len(), listed(&gateway, "").len()), (1, 1));
+}
+
+/// The day began at the time of the event by the gateway's clock, and its end was judged by the database's. An event that was
+/// told late had no day left.
+#[test]
+fn a_day_of_tries_begins_when_its_delivery_is_written() {
+    let (upstream, nobody) = (upstream(), ([127, 0, 0, 1], 1).into());
+    let text = configured(&upstream, &[hook(nobody, "")], "");
+    let config =
+        Config::parse(&text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let directory = StateDirectory::new();
+    let (shared, _pollers) = Shared::load(&config.config, directory.open()).expect("the state");
+    let commit = |change: DeliveryChange| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(shared.store.commit(Change::Deliver(change))).expect("written")
+    };
+    let now = SystemTime::now();
+    let at = now - Duration::from_secs(2 * 24 * 3600);
+    let event = TenantEvent::KeyExpiring { key_id: "k".into(), expires: now, at };
+    let (name, until) = ("key.expiring k".into(), now + Duration::from_secs(3600));
+    let announced = Announcement { name, until, tenant: "one".into(), event };
+    assert_eq!(commit(DeliveryChange::Announce(announced)), Outcome::Made);
+    let queues = shared.store.delivery_queues("").expect("queues");
+    let [standing] = &queues[..] else { panic!("one queue: {queues:?}") };
+    let wish = LeaseWish { queue: standing.queue.clone(), most: 9 };
+    let Outcome::Leased(leased) = commit(DeliveryChange::Lease(vec![wish])) else { panic!("a lease") };
+    let [delivery] = &leased[..] else { panic!("one delivery: {leased:?}") };
+    assert!(delivery.age < Duration::from_secs(60), "{:?}", delivery.age);
+    assert_eq!((delivery.number, delivery.event.as_ref().map(TenantEvent::at)), (1, Some(at)));
+    shared.store.close();
 }

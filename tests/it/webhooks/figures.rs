@@ -53,6 +53,14 @@ fn run_all(address: SocketAddr, tasks: &[String], ends: &Mutex<HashMap<String, I
     });
 }
 
+/// Seconds of CPU time that a process has taken.
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
+    let (_, fields) = stat.rsplit_once(") ").expect("fields");
+    let ticks = fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>();
+    ticks / 100.0
+}
+
 #[test]
 fn many_ends_are_told_though_endpoints_fail_and_the_gateway_is_killed() {
     let Some(count) = std::env::var("DASHGATE_WEBHOOK_ENDS").ok().and_then(|count| count.parse().ok()) else {
@@ -78,6 +86,7 @@ fn many_ends_are_told_though_endpoints_fail_and_the_gateway_is_killed() {
     let (before, after) = tasks.split_at(tasks.len() / 2);
     let began = Instant::now();
     run_all(process.address(), before, &ends);
+    let cpu_before = cpu_seconds(process.child.id());
     process.child.kill().expect("killed");
     process.end();
     let killed = Instant::now();
@@ -93,6 +102,7 @@ fn many_ends_are_told_though_endpoints_fail_and_the_gateway_is_killed() {
     for delivery in well.requests().iter().chain(&flaky.requests()) {
         verified(delivery, &SECRETS[..1]);
     }
+    let cpu = cpu_before + cpu_seconds(process.child.id());
     let ends = ends.into_inner().expect("no panic");
     let lag = |arrivals: &Arrivals, of: &[String]| {
         let arrivals = arrivals.lock().expect("no panic");
@@ -105,7 +115,8 @@ fn many_ends_are_told_though_endpoints_fail_and_the_gateway_is_killed() {
     println!(
         "{count} ends in {ran:.1?} with a kill after {:.1?}; from the poll that told the end: a good endpoint {} after the \
          start anew, one that fails every third time {}; {} deliveries to the good one, {} to the failing one, {} to the \
-         one that is gone, {} to the redirecting one, {} connections to the hanging one",
+         one that is gone, {} to the redirecting one, {} connections to the hanging one, {} at most at once; {cpu:.1} s of \
+         CPU time",
         killed - began,
         lag(&quick, after),
         lag(&late, after),
@@ -114,6 +125,7 @@ fn many_ends_are_told_though_endpoints_fail_and_the_gateway_is_killed() {
         gone.requests().len(),
         redirecting.requests().len(),
         hanging.connections(),
+        hanging.most_at_once(),
     );
     process.child.kill().expect("killed");
     process.end();
