@@ -80,6 +80,9 @@ impl WebhookSettings {
                 "its x-dashgate-webhook does not begin with https://, or names another port than 443",
             );
         }
+        if url.is_surely_inside() {
+            return Err("its x-dashgate-webhook has an address that is not public");
+        }
         if self.hosts.iter().any(|pattern| matches(pattern, &url.host)) {
             Ok(url)
         } else {
@@ -338,7 +341,7 @@ mod tests {
             endpoints: Arc::default(),
             hosts: hosts.iter().map(|host| (*host).into()).collect(),
         };
-        let own = settings(&["*.acme.example", "acme.example"]);
+        let own = settings(&["*.acme.example", "acme.example", "127.0.0.1"]);
         for fine in
             ["https://acme.example/a?b=c", "https://HOOKS.acme.example:443/", "https://a.b.acme.example"]
         {

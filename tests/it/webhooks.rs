@@ -8,6 +8,7 @@ mod figures;
 mod forbidden;
 mod kills;
 mod library;
+mod own;
 mod replicas;
 
 use std::collections::BTreeSet;

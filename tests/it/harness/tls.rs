@@ -45,6 +45,11 @@ impl Authority {
         self.server_until(2990)
     }
 
+    /// A certificate for a server of this name.
+    pub(crate) fn server_named(&self, name: &str) -> Identity {
+        self.sign(CertificateParams::new(vec![name.to_owned()]).expect("parameters"))
+    }
+
     /// A certificate that ends in this year.
     pub(crate) fn server_until(&self, year: i32) -> Identity {
         let mut params = for_this_host();

@@ -11,7 +11,7 @@ use crate::harness::{Gateway, eventually, message};
 
 const SUBMIT: &str = "POST /wan/v1/services/aigc/video-generation/video-synthesis";
 
-fn submit(id: &str, fields: &[&str]) -> String {
+pub(super) fn submit(id: &str, fields: &[&str]) -> String {
     let body = format!(r#"{{"model":"wan2.7-t2v","id":{id:?},"parameters":{{"duration":5}}}}"#);
     let key = key();
     message(SUBMIT, &[&[&*key, "X-DashScope-Async: enable"], fields].concat(), &body)
