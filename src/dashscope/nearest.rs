@@ -106,6 +106,11 @@ mod tests {
             ("GET", "/v1/models", "GET /compatible-mode/v1/models"),
             ("GET", "/api/v1/models/qwen-plus", "GET /compatible-mode/v1/models/qwen-plus"),
             ("POST", "/v1/responses", "POST /compatible-mode/v1/responses"),
+            (
+                "POST",
+                "/api/v2/apps/protocols/compatible-mode/v1/responses",
+                "POST /compatible-mode/v1/responses",
+            ),
             ("POST", "/v1/rerank", "POST /compatible-api/v1/reranks"),
             ("POST", "/v1/messages", "POST /apps/anthropic/v1/messages"),
             ("POST", "/api/v2/apps/claude-code-proxy/v1/messages", "POST /apps/anthropic/v1/messages"),

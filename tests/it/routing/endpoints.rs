@@ -1,5 +1,5 @@
 //! Table of all endpoints of DashScope that the protocol page names in its chapters 1.1 to 1.6, and the result of
-//! a call to it.
+//! a call to it. The list of models, which the gateway keeps, has tests of its own in `models.rs`.
 
 use crate::harness::Envelope;
 
@@ -160,10 +160,14 @@ const TABLE: [Rows; 35] = [
         "POST GET DELETE",
         &[
             "/api/v1/assistants/a-1",
+            "/api/v1/assistants/a-1/files",
             "/api/v1/threads/t-1",
             "/api/v1/threads/t-1/messages",
             "/api/v1/threads/t-1/messages/m-1",
             "/api/v1/threads/t-1/runs",
+            "/api/v1/threads/t-1/runs/r-1",
+            "/api/v1/threads/t-1/runs/r-1/steps",
+            "/api/v1/threads/t-1/runs/r-1/submit_tool_outputs",
             "/api/v1/threads/t-1/runs/r-1/cancel",
             "/api/v1/threads/runs",
             "/api/v1/agentstudio/agents",
@@ -181,7 +185,7 @@ const TABLE: [Rows; 35] = [
         Denied,
     ),
     ("POST", &["/api/v1/apps/app-1/completion"], Denied),
-    // 1.5 compatible surfaces
+    // 1.5 compatible surfaces, and a path of clients that the page does not name
     (
         "POST",
         &[
@@ -213,6 +217,7 @@ const TABLE: [Rows; 35] = [
         "POST",
         &[
             "/api/v2/apps/agent/app-1/compatible-mode/v1/responses",
+            "/api/v2/apps/protocols/compatible-mode/v1/responses",
             "/api/v2/apps/claude-code-proxy/v1/messages",
         ],
         Denied,
