@@ -2,7 +2,7 @@
 is what they were seen to send, and what they take for a good base URL."""
 
 import requests
-from gateway import KEY, URL, WRONG_KEY, check, finish, same, step
+from gateway import KEY, URL, WRONG_KEY, check, finish, poll, same, step
 
 BEARER = {"Authorization": f"Bearer {KEY}"}
 QUESTION = [{"role": "user", "content": "hi"}]
@@ -69,6 +69,45 @@ def qwen_code(base):
     check(answer.status_code == 200 and '"usage"' in answer.text, answer.text[-300:])
 
 
+def new_api(base):
+    """A channel for Alibaba, whose base URL is the root: its list of models, its test of a channel in each kind of model, and
+    the paths that it gives to its own clients' calls. It reads `error` of an answer, and takes one without `usage` for bad."""
+    has_models(ask("GET", f"{base}/compatible-mode/v1/models"), base)
+    chats = f"{base}/compatible-mode/v1/chat/completions"
+    asked = {"model": "qwen-plus", "messages": QUESTION, "stream": False, "max_tokens": 16}
+    answer = ask("POST", chats, json=asked).json()
+    check("error" not in answer and answer["usage"]["total_tokens"] > 0, answer)
+    asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    answer = ask("POST", chats, headers={"X-DashScope-SSE": "enable"}, json=asked)
+    check('"usage":{' in answer.text and '"error"' not in answer.text and "[DONE]" in answer.text, answer.text[-300:])
+    wrong = ask("POST", chats, headers={"Authorization": f"Bearer {WRONG_KEY}"}, json=asked)
+    check(wrong.status_code == 401 and wrong.json()["error"]["message"], wrong.text)
+    answer = ask("POST", f"{base}/compatible-mode/v1/embeddings", json={"model": "text-embedding-v4", "input": ["hello world"]})
+    check(answer.json()["data"][0]["embedding"] and answer.json()["usage"]["total_tokens"] > 0, answer.text)
+    texts = {"query": "What is Deep Learning?", "documents": ["A subset of machine learning.", "A field."]}
+    asked = {"model": "gte-rerank-v2", "input": texts, "parameters": {"top_n": 2, "return_documents": True}}
+    answer = ask("POST", f"{base}/api/v1/services/rerank/text-rerank/text-rerank", json=asked)
+    check(len(answer.json()["output"]["results"]) == 2 and answer.json()["usage"], answer.text)
+    asked = {"model": "qwen3-max", "messages": QUESTION, "max_tokens": 16, "stream": False}
+    answer = ask("POST", f"{base}/apps/anthropic/v1/messages", headers={"anthropic-version": "2023-06-01"}, json=asked)
+    check(answer.json()["content"] and answer.json()["usage"]["output_tokens"] > 0, answer.text)
+    picture = {"model": "wan2.2-t2i-flash", "input": {"prompt": "a cute cat"}, "parameters": {"size": "1024*1024", "n": 1}}
+    video = {"model": "wan2.7-t2v", "input": {"prompt": "a cute cat"}, "parameters": {"resolution": "720P", "duration": 5}}
+    for path, asked in (("text2image/image-synthesis", picture), ("video-generation/video-synthesis", video)):
+        headers = {"X-DashScope-Async": "enable"}
+        made = ask("POST", f"{base}/api/v1/services/aigc/{path}", headers=headers, json=asked)
+        same(made.status_code, 200, made.text)
+        ended = poll(f"{URL}{base}/api/v1", made.json()["output"]["task_id"])
+        same(ended["output"]["task_status"], "SUCCEEDED", ended)
+    # Its path for responses, and that of older versions for messages, are refused, and the other path is named.
+    for path, meant in (
+        ("protocols/compatible-mode/v1/responses", "/compatible-mode/v1/responses"),
+        ("claude-code-proxy/v1/messages", "/apps/anthropic/v1/messages"),
+    ):
+        refused = ask("POST", f"{base}/api/v2/apps/{path}", json={"model": "qwen-plus", "input": "hi"})
+        check(refused.status_code == 403 and f"It takes POST {base}{meant}" in refused.text, refused.text)
+
+
 def heads(base):
     for path in (f"{base}/models", f"{base}/models/qwen-plus"):
         answer = ask("HEAD", path)
@@ -85,6 +124,9 @@ def main():
     for base in ("/apps/anthropic", "/wan/apps/anthropic"):
         step(base)
         claude_code(base)
+    for base in ("", "/wan"):
+        step(base or "/")
+        new_api(base)
     # A base URL that forgets its path: the refusal names the path that would do.
     answer = ask("POST", "/chat/completions", json={"model": "qwen-plus", "messages": QUESTION})
     check(answer.status_code == 403 and "/compatible-mode/v1/chat/completions" in answer.text, answer.text)

@@ -108,6 +108,11 @@ fn litellm_with_its_dashscope_provider() {
 }
 
 #[test]
+fn litellm_s_proxy_before_the_gateway() {
+    ClientScript::litellm("litellm_proxy.py").run();
+}
+
+#[test]
 fn habits_of_programs_that_probe_a_base_url() {
     ClientScript::python("habits.py").run();
 }
