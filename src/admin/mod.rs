@@ -192,7 +192,7 @@ impl Admin {
             (Action::ReportUsage, _) => self.report_usage(query).await,
             (Action::ListEntries, _) => self.list_entries(query).await,
             (Action::Reprice, _) => self.reprice(read.await, entry).await,
-            (Action::RotateTokens, _) => self.rotate_tokens(entry).await,
+            (Action::RotateTokens, _) => self.rotate_tokens(read.await, entry).await,
             (Action::ListAudit, _) => self.list_audit(query).await,
             (Action::ShowSession, _) => Ok(session),
             (Action::ShowConfiguration, _) => self.show_configuration(),

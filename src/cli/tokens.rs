@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hyper::Method;
+use serde_json::json;
 
 use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line};
 
@@ -20,6 +21,9 @@ pub struct TokensOptions {
 enum TokensCommand {
     /// Sign with a new secret. Tokens that were signed before work on to their end, 1,800 seconds at most.
     Rotate {
+        /// Refuse all tokens that were signed before, at once. What they have open runs to its end.
+        #[arg(long)]
+        now: bool,
         /// Print the answer as JSON.
         #[arg(long)]
         json: bool,
@@ -36,10 +40,17 @@ pub async fn run(
     show: impl Fn(&str),
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
-    let TokensCommand::Rotate { json } = &options.command;
-    let rotated = gateway.call(Method::POST, "/admin/tokens/rotate", None).await?;
+    let TokensCommand::Rotate { now, json } = &options.command;
+    let asked = now.then(|| json!({ "now": true }));
+    let rotated = gateway.call(Method::POST, "/admin/tokens/rotate", asked).await?;
     let until = rotated["old_until"].as_str().unwrap_or("-");
-    let told = || format!("rotated: tokens that were signed before work until {until} at the latest\n");
+    let told = || {
+        if *now {
+            "rotated: tokens that were signed before are refused from now on\n".to_owned()
+        } else {
+            format!("rotated: tokens that were signed before work until {until} at the latest\n")
+        }
+    };
     show(&if *json { json_line(&rotated) } else { told() });
     Ok(())
 }

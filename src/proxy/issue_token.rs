@@ -13,7 +13,7 @@ use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::respond;
 use super::worker::Proxy;
-use crate::store::{Change, LONGEST_TOKEN, Outcome, TokenSecret};
+use crate::store::{Change, EarlierSecrets, LONGEST_TOKEN, Outcome, TokenSecret};
 use crate::unified::UnifiedFault;
 
 /// Answers with a token for the caller's key, which ends with the key at the latest.
@@ -49,7 +49,7 @@ pub(super) async fn issue_token(
 async fn keep_first_secret(proxy: &Proxy) -> Result<(), Rejection> {
     let secret = TokenSecret::make(SystemTime::now()).map_err(|_| Rejection::NotLookedUp)?;
     let store = &proxy.shared.store;
-    match store.commit(Change::KeepSecret { secret, replaces: false }).await {
+    match store.commit(Change::KeepSecret { secret, earlier: EarlierSecrets::Stay }).await {
         Ok(Outcome::Made) => Ok(()),
         Ok(_) => store.catch_up().await.map_err(|_| Rejection::NotLookedUp),
         Err(_) => Err(Rejection::NotLookedUp),

@@ -12,7 +12,9 @@ use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::{MOST_ID_BYTES, RequestIds};
 use super::tenant_event::EndReport;
-use super::{Entry, KeyDetails, KeyRecord, KeyUse, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
+use super::{
+    EarlierSecrets, Entry, KeyDetails, KeyRecord, KeyUse, TaskRecord, TenantRecord, TokenSecret, UploadRecord,
+};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,8 +81,8 @@ pub enum Change {
     /// Makes a tenant, or changes or closes one that was made at run time; not made where the record that stands is not the
     /// predecessor of this one.
     PutTenant(Arc<TenantRecord>),
-    /// Adds a secret that signs browser tokens from now on; not made where there is one and it is not to be replaced.
-    KeepSecret { secret: TokenSecret, replaces: bool },
+    /// Adds a secret that signs browser tokens from now on; not made where there is one that is to stay.
+    KeepSecret { secret: TokenSecret, earlier: EarlierSecrets },
     /// Notes when keys were used last; a later use that stands already stays.
     NoteUses(Arc<[KeyUse]>),
     /// Gives all that a tenant has to its new name; not made where the former name leads elsewhere already, or the new name

@@ -97,7 +97,7 @@ use self::sql::{adoption, holds, idempotency, rows, tenants};
 use self::state::StoreState;
 pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEvent};
 pub use self::tenant_record::TenantRecord;
-pub use self::token_secret::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
+pub use self::token_secret::{EarlierSecrets, LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
 use self::writer::QueuedChange;
 use crate::config::TenantSettings;
 use crate::dashscope::task::Status;

@@ -16,6 +16,17 @@ pub struct TokenSecret {
     pub retires_at: Option<SystemTime>,
 }
 
+/// Effect of a new secret on the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EarlierSecrets {
+    /// Where there is one, no new one is made.
+    Stay,
+    /// What they have signed counts for as long as a token lives.
+    Retire,
+    /// What they have signed counts no more.
+    End,
+}
+
 impl TokenSecret {
     /// # Errors
     /// The system gives no random bytes.

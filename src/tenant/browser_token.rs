@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::key::{BROWSER_TOKEN, KeyDigest};
-use crate::store::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
+use crate::store::{EarlierSecrets, LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
 
 /// A token as a client presents it. Its signature is not checked yet.
 pub(super) struct PresentedToken {
@@ -55,9 +55,12 @@ impl TokenSigner {
     }
 
     /// Signs with this secret from now on.
-    pub(super) fn add(&self, secret: &TokenSecret) {
+    pub(super) fn add(&self, secret: &TokenSecret, earlier: EarlierSecrets) {
         self.0.rcu(|known| {
             let mut secrets = vec![*secret];
+            if earlier == EarlierSecrets::End {
+                return secrets;
+            }
             let others = known.iter().filter(|other| other.bytes != secret.bytes);
             let retired = |other: &TokenSecret| TokenSecret {
                 retires_at: other.retires_at.or(Some(secret.made_at + LONGEST_TOKEN)),
@@ -126,7 +129,7 @@ mod tests {
     fn a_token_tells_its_key_and_its_end_and_holds_for_its_secret_alone() {
         let signer = TokenSigner::default();
         assert_eq!(signer.sign("acme-prod", &[7; 32], at(2_000)), None);
-        signer.add(&secret(1, 1_000));
+        signer.add(&secret(1, 1_000), EarlierSecrets::Retire);
         let token = signer.sign("acme-prod", &[7; 32], at(2_000)).expect("a token");
         // A WebSocket's subprotocol is a token of HTTP (RFC 6455, 4.1).
         assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{token}");
@@ -135,14 +138,14 @@ mod tests {
         assert!(signer.verify(&presented, &[7; 32], at(1_000)));
         assert!(!signer.verify(&presented, &[8; 32], at(1_000)), "another secret of the key");
         let other = TokenSigner::default();
-        other.add(&secret(2, 1_000));
+        other.add(&secret(2, 1_000), EarlierSecrets::Retire);
         assert!(!other.verify(&presented, &[7; 32], at(1_000)), "another gateway's");
     }
 
     #[test]
     fn no_byte_of_a_token_can_be_changed() {
         let signer = TokenSigner::default();
-        signer.add(&secret(1, 1_000));
+        signer.add(&secret(1, 1_000), EarlierSecrets::Retire);
         let token = signer.sign("a", &[7; 32], at(2_000)).expect("a token");
         let bytes = URL_SAFE_NO_PAD.decode(&token[BROWSER_TOKEN.len()..]).expect("base64");
         for place in 0..bytes.len() {
@@ -159,17 +162,21 @@ mod tests {
     #[test]
     fn what_an_earlier_secret_has_signed_counts_for_as_long_as_a_token_lives() {
         let signer = TokenSigner::default();
-        signer.add(&secret(1, 1_000));
+        signer.add(&secret(1, 1_000), EarlierSecrets::Retire);
         let token = read(&signer.sign("a", &[7; 32], at(9_000)).expect("a token")).expect("a token");
-        signer.add(&secret(2, 1_500));
-        signer.add(&secret(2, 1_500));
-        signer.add(&secret(3, 1_600));
+        signer.add(&secret(2, 1_500), EarlierSecrets::Retire);
+        signer.add(&secret(2, 1_500), EarlierSecrets::Retire);
+        signer.add(&secret(3, 1_600), EarlierSecrets::Retire);
         assert!(signer.verify(&token, &[7; 32], at(3_299)));
         assert!(!signer.verify(&token, &[7; 32], at(3_300)));
         assert_eq!(signer.0.load().len(), 3);
         for number in 0..20 {
-            signer.add(&secret(10 + number, 1_700));
+            signer.add(&secret(10 + number, 1_700), EarlierSecrets::Retire);
         }
         assert_eq!(signer.0.load().len(), MOST_TOKEN_SECRETS);
+        let last = read(&signer.sign("a", &[7; 32], at(9_000)).expect("a token")).expect("a token");
+        assert!(signer.verify(&last, &[7; 32], at(1_800)));
+        signer.add(&secret(99, 1_800), EarlierSecrets::End);
+        assert!(!signer.verify(&last, &[7; 32], at(1_800)));
     }
 }

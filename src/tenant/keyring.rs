@@ -91,7 +91,7 @@ impl Mirror for Keyring {
             }
             Change::ChangeKey { id, expires, details } => self.change(id, *expires, details.as_ref()),
             Change::RevokeKey { id, at: _ } => self.revoke(id),
-            Change::KeepSecret { secret, replaces: _ } => self.signer.add(secret),
+            Change::KeepSecret { secret, earlier } => self.signer.add(secret, *earlier),
             Change::NoteUses(uses) => uses.iter().for_each(|last| self.note_stored_use(last)),
             Change::Claim { .. }
             | Change::Reserve(_)

@@ -167,6 +167,28 @@ fn a_token_outlives_a_restart_and_a_new_secret_and_no_removed_setting() {
     check_refusal(&generate(&gateway, &token, &[]), 401, "revoked_key");
 }
 
+/// After a leak of the secret no token that it has signed may be good for half an hour more.
+#[test]
+fn tokens_that_were_signed_before_are_refused_at_once_where_that_is_asked_for() {
+    let upstream = upstream();
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let text = configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "tokens = {}");
+    let gateway = Gateway::configured(&text);
+    let first = token(&gateway);
+    gateway.administer("POST /admin/tokens/rotate", "");
+    let second = token(&gateway);
+    assert_eq!([&first, &second].map(|token| generate(&gateway, token, &[]).status()), [200, 200]);
+    let told = gateway.printed("tokens", &["rotate", "--now"]);
+    assert_eq!(told, "rotated: tokens that were signed before are refused from now on\n");
+    for refused in [&first, &second] {
+        check_refusal(&generate(&gateway, refused, &[]), 401, "unknown_key");
+    }
+    let third = token(&gateway);
+    let gateway = Gateway::over(gateway.stop(), &text);
+    check_refusal(&generate(&gateway, &second, &[]), 401, "unknown_key");
+    assert_eq!(generate(&gateway, &third, &[]).status(), 200);
+}
+
 #[test]
 fn a_token_of_an_origin_is_of_use_to_its_pages_alone() {
     let upstream = upstream();

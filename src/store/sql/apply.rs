@@ -71,7 +71,7 @@ pub(in crate::store) fn apply(
         Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
         Change::PutTenant(record) => tenants::put(database, record),
         Change::NoteUses(uses) => key_uses::note(database, uses).map(|()| true),
-        Change::KeepSecret { secret, replaces } => secrets::add(database, secret, *replaces),
+        Change::KeepSecret { secret, earlier } => secrets::add(database, secret, *earlier),
         Change::Rename { former, name } => renames::rename(database, ledger, former, name),
         Change::Audit(record) => audit::insert(database, record).map(|()| true),
     };

@@ -4,7 +4,7 @@ use super::database::Database;
 use super::fault::Result;
 use super::value::values;
 use crate::store::timestamp::{milliseconds, time};
-use crate::store::token_secret::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
+use crate::store::token_secret::{EarlierSecrets, LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
 use crate::store::{Store, StoreFault};
 
 impl Store {
@@ -17,10 +17,20 @@ impl Store {
     }
 }
 
-/// Adds a secret, which signs from now on; false if there is one already and it is not to be replaced.
-pub(in crate::store) fn add(database: Database<'_>, secret: &TokenSecret, replaces: bool) -> Result<bool> {
-    if !replaces && database.exists("SELECT 1 FROM secrets WHERE retires_at IS NULL", &[])? {
-        return Ok(false);
+/// Adds a secret, which signs from now on; false if there is one already that is to stay.
+pub(in crate::store) fn add(
+    database: Database<'_>,
+    secret: &TokenSecret,
+    earlier: EarlierSecrets,
+) -> Result<bool> {
+    match earlier {
+        EarlierSecrets::Stay => {
+            if database.exists("SELECT 1 FROM secrets WHERE retires_at IS NULL", &[])? {
+                return Ok(false);
+            }
+        }
+        EarlierSecrets::Retire => {}
+        EarlierSecrets::End => database.post("DELETE FROM secrets", &[])?,
     }
     let (made_at, retires_at) = (milliseconds(secret.made_at), milliseconds(secret.made_at + LONGEST_TOKEN));
     database.post("UPDATE secrets SET retires_at = ?1 WHERE retires_at IS NULL", values![retires_at])?;

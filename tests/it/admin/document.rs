@@ -11,7 +11,7 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 32] = [
+const NOT_HERE: [&str; 33] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -49,6 +49,7 @@ const NOT_HERE: [&str; 32] = [
     "GET /admin/tenants/{name}/credits 503",
     "GET /admin/tenants/{name}/corrections 503",
     "POST /admin/tokens/rotate 503",
+    "POST /admin/tokens/rotate 408",
     "PATCH /admin/keys/{id} 408",
     "PATCH /admin/keys/{id} 503",
     // The answer to every panic.
@@ -84,7 +85,9 @@ fn everything_that_it_promises_is_real() {
     }
     keys(&gateway);
     tenants(&gateway);
-    gateway.administer("POST /admin/tokens/rotate", "");
+    for body in ["", r#"{"now":true}"#, r#"{"now":1}"#] {
+        gateway.administer("POST /admin/tokens/rotate", body);
+    }
     money(&gateway);
     for list in ["keys", "tenants", "accounts", "tasks", "orphans", "audit"] {
         gateway.administer(&format!("GET /admin/{list}"), "");
@@ -152,6 +155,7 @@ fn keys(gateway: &Gateway) {
         "PATCH /admin/keys/one-key",
         "POST /admin/keys/one-key/rotate",
         "POST /admin/keys/find",
+        "POST /admin/tokens/rotate",
         "POST /admin/tenants",
         "PATCH /admin/tenants/one",
         "POST /admin/tenants/one/credits",

@@ -102,8 +102,9 @@ fn many_tasks_and_as_many_keys() {
             "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0, 1, NULL, NULL, NULL, NULL)",
         )
         .unwrap();
-    let mut create =
-        transaction.prepare("INSERT INTO keys VALUES (?1, ?2, ?3, 1, NULL, NULL, NULL, NULL, NULL)").unwrap();
+    let mut create = transaction
+        .prepare("INSERT INTO keys VALUES (?1, ?2, ?3, 1, NULL, NULL, NULL, NULL, NULL, NULL)")
+        .unwrap();
     for number in 0..many {
         let tenant = format!("tenant-{}", number % 1_000);
         let id = uuid::Uuid::new_v4();
