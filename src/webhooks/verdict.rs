@@ -80,9 +80,9 @@ pub(super) const fn result(end: TryEnd) -> DeliveryResult {
 
 /// Longest `Retry-After` that is followed.
 const LONGEST_WISH: Duration = Duration::from_secs(3600);
-/// Pause until another replica may have taken the delivery, which knows the event.
 /// Time after which all replicas have the same configuration.
 const SETTLED: Duration = Duration::from_secs(15 * 60);
+/// Pause until another replica may have taken the delivery, which knows the event.
 const LATER_VERSION: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
