@@ -204,7 +204,8 @@ async fn revoke(
     for (id, path) in ids.iter().zip(&paths) {
         match gateway.call(Method::DELETE, path, None).await {
             Ok(revoked) => {
-                let told = || format!("{id}: revoked; it is refused from now on, and what it has open is cut\n");
+                let told =
+                    || format!("{id}: revoked; it is refused from now on, and what it has open is cut\n");
                 show(&if json { json_line(&revoked) } else { told() });
             }
             Err(failure) => problems.push(failure.problem),

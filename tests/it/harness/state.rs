@@ -170,5 +170,6 @@ pub(crate) fn is_shared() -> bool {
 }
 
 /// Every commit writes the log of changes. Readers go on.
-const LOCK: &str = "BEGIN;\nLOCK TABLE changes, keys, entry_batches, audit IN EXCLUSIVE MODE;\n\\echo locked\n";
+const LOCK: &str =
+    "BEGIN;\nLOCK TABLE changes, keys, entry_batches, audit IN EXCLUSIVE MODE;\n\\echo locked\n";
 const STORE_FILE: &str = "dashgate.db";
