@@ -190,6 +190,15 @@ pub(in crate::store) fn rotate_key(
     {
         return Ok(false);
     }
+    // The caller may not know of the key's last change yet.
+    let keep =
+        "UPDATE keys SET expires = earlier.expires, addresses = earlier.addresses, note = earlier.note,
+             limits = earlier.limits
+         FROM (SELECT expires, addresses, note, limits FROM keys
+               WHERE id = ?1 AND sha256 <> ?2 AND revoked_at IS NULL
+               ORDER BY retires_at IS NOT NULL, created_at DESC LIMIT 1) AS earlier
+         WHERE sha256 = ?2";
+    database.post(keep, values![&successor.id, &successor.sha256])?;
     let retire = "UPDATE keys SET retires_at = CASE WHEN retires_at < ?3 THEN retires_at ELSE ?3 END
          WHERE id = ?1 AND sha256 <> ?2";
     // Secrets of earlier rotations that have retired stay until they expire: one reading of the clock deletes nothing.

@@ -1,10 +1,12 @@
 //! Store without faults: changes are written and read back.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashgate::dashscope::task::Status;
 use dashgate::store::{
-    Change, ENDED_KEYS_KEPT, Outcome, Store, StoreBounds, StoreCause, StoreHealth, TASKS_KEPT, UPLOADS_KEPT,
+    Change, ENDED_KEYS_KEPT, KeyDetails, Outcome, Store, StoreBounds, StoreCause, StoreHealth, TASKS_KEPT,
+    UPLOADS_KEPT,
 };
 use futures_util::future::join_all;
 
@@ -236,6 +238,26 @@ fn a_key_is_created_once() {
     );
     store.close();
     assert_eq!(keys(&place.open()), [first]);
+}
+
+#[test]
+fn a_rotation_keeps_a_change_of_the_key_that_its_caller_did_not_know_of() {
+    let place = place();
+    let store = place.open();
+    wait(store.commit(Change::CreateKey(key("prod", 1)))).unwrap();
+    let details = KeyDetails { note: Some("tight".into()), ..KeyDetails::default() };
+    let change = Change::ChangeKey {
+        id: "prod".into(),
+        expires: Some(at(500)),
+        details: Some(Arc::new(details.clone())),
+    };
+    assert_eq!(wait(store.commit(change)), Ok(Outcome::Made));
+    let rotate = Change::RotateKey { successor: key("prod", 2), old_until: at(20) };
+    assert_eq!(wait(store.commit(rotate)), Ok(Outcome::Made));
+    store.close();
+    let kept = place.open();
+    let newest = keys(&kept).into_iter().find(|key| key.sha256 == [2; 32]).expect("the new secret");
+    assert_eq!((newest.expires, newest.details.as_deref()), (Some(at(500)), Some(&details)));
 }
 
 #[test]
