@@ -13,11 +13,11 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer};
 use super::token::TokenHolder;
 use crate::reports::query::parameters;
-use crate::store::{AuditQuery, AuditRecord, Change, Store, StoreHealth};
+use crate::store::{AuditQuery, AuditRecord, Change, CommitFault, Store, StoreHealth};
 
-/// One requested change, told when it is dropped, however it ended.
+/// One requested change. [`AuditEntry::end`] writes its row, and the drop writes its line, however the change ended.
 pub(super) struct AuditEntry {
-    /// `None` for a request that changes nothing, of which nothing is told.
+    /// `None` for a request that changes nothing: it has no row and no line.
     action: Option<&'static str>,
     peer: SocketAddr,
     holder: TokenHolder,
@@ -78,8 +78,11 @@ impl AuditEntry {
         self.is_unclear = result.as_ref().is_err_and(Problem::is_unclear);
         if let Some(store) = self.store.take_if(|store| store.health() == StoreHealth::Writable) {
             let change = Change::Audit(self.record(&store).into());
-            if let Err(fault) = store.commit(change).await {
+            if let Err(fault) = store.commit(change.clone()).await {
                 tracing::error!(target: "audit", action = self.action, %fault, "the audit has no durable row of this yet");
+                if let CommitFault::NotMade(_) = fault {
+                    store.defer(change);
+                }
             }
         }
         result
@@ -101,7 +104,7 @@ impl AuditEntry {
         self.outcome == "done"
     }
 
-    /// Kind and name of the thing that was to be changed. Of several that are known, the first one is meant.
+    /// Kind and name of the thing that was to be changed: the first one in this list that is known.
     fn object(&self) -> String {
         let named = [
             ("delivery", &self.delivery),
@@ -150,7 +153,7 @@ impl Drop for AuditEntry {
         let Some(action) = self.action else { return };
         if let Some(store) = self.store.take() {
             // The store can't be written just now, or this change has panicked.
-            store.ride(Change::Audit(self.record(&store).into()));
+            store.defer(Change::Audit(self.record(&store).into()));
         }
         let effect = self.effect();
         let is_done = self.is_done();

@@ -135,9 +135,6 @@ impl Admin {
             TokenHolder::nobody()
         };
         let routed = route::route(&request.method, path)?;
-        if holder.role == AdminRole::Read && routed.0.change().is_some() {
-            return Err(Problem::ReadOnly);
-        }
         let asked = AdminRequest { query, headers, holder, peer };
         self.perform(routed, asked, body).await
     }
@@ -151,7 +148,11 @@ impl Admin {
     ) -> Result<AdminResponse, Problem> {
         let AdminRequest { query, headers, holder, peer } = asked;
         let session = session::answer(&holder);
+        let is_for_another_role = holder.role == AdminRole::Read && routed.0.change().is_some();
         let mut audit = AuditEntry::new(routed.0.change(), peer, holder, self.shared.store.clone());
+        if is_for_another_role {
+            return audit.end(Err(Problem::ReadOnly)).await;
+        }
         let entry = &mut audit;
         let read = body::read(headers, body);
         let done = match routed {

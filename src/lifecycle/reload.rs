@@ -264,7 +264,7 @@ impl Reloader {
                 detail.to_string(),
             )
         };
-        store.ride(Change::Audit(record.into()));
+        store.defer(Change::Audit(record.into()));
     }
 
     fn log_faults(&self, faults: &[Fault]) {

@@ -71,9 +71,8 @@ pub(super) async fn rotate(
                     detail.to_string(),
                 )
             };
-            if let Err(fault) = shared.store.commit(Change::Audit(record.into())).await {
-                tracing::error!(target: "audit", %fault, "the audit has no durable row of this yet");
-            }
+            // The client must not lose the secret to a wait for this row.
+            shared.store.defer(Change::Audit(record.into()));
         }
         Ok(_) => return Err(RotationFault::Ended.into()),
         Err(_) => return Err(RotationFault::NotKept.into()),
