@@ -38,9 +38,15 @@ pub fn write_last(shared: &Shared) {
 fn changes(shared: &Shared) -> impl Iterator<Item = Change> + use<> {
     let uses = shared.keyring.unstored_uses(MOST_AT_ONCE).into_iter();
     let mut uses: Vec<KeyUse> = uses.map(|(key_id, at)| KeyUse { key_id, at }).collect();
+    // Replicas that write at the same time lock rows in one order.
+    uses.sort_unstable_by(|one, other| other.key_id.cmp(&one.key_id));
     std::iter::from_fn(move || {
         let rest = uses.len().saturating_sub(MOST_IN_A_CHANGE);
-        (!uses.is_empty()).then(|| Change::NoteUses(uses.split_off(rest).into()))
+        (!uses.is_empty()).then(|| {
+            let mut change = uses.split_off(rest);
+            change.reverse();
+            Change::NoteUses(change.into())
+        })
     })
 }
 

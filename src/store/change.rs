@@ -168,7 +168,6 @@ impl Change {
             | Self::PutTenant(_)
             | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
-            | Self::NoteUses(_)
             | Self::Rename { .. } => true,
             Self::Claim { .. }
             | Self::Reserve(_)
@@ -181,6 +180,7 @@ impl Change {
             | Self::Deliver(_)
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
+            | Self::NoteUses(_)
             | Self::Audit(_) => false,
         }
     }

@@ -146,7 +146,11 @@ impl Keyring {
     /// Notes a last use that the store has.
     fn note_stored_use(&self, KeyUse { key_id, at }: &KeyUse) {
         match self.named(key_id) {
-            Some(key) => key.last_use.note_stored(*at),
+            Some(key) => {
+                key.last_use.note_stored(*at);
+                // A key of the configuration may stand in its way.
+                self.configured_uses.note_stored_of_known(key_id, *at);
+            }
             None => self.configured_uses.note_stored(key_id, *at),
         }
     }

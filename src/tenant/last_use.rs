@@ -59,8 +59,14 @@ impl ConfiguredUses {
         self.of(key_id).note_stored(at);
     }
 
-    /// Uses that the store does not have, and keys that no directory has and nobody asks for are forgotten where there are
-    /// many.
+    /// Notes a use that the store has, if the key is known.
+    pub(super) fn note_stored_of_known(&self, key_id: &Arc<str>, at: SystemTime) {
+        if let Some(known) = self.0.lock().get(key_id) {
+            known.note_stored(at);
+        }
+    }
+
+    /// Uses that the store does not have. Where there are many ids, those that no directory holds are forgotten.
     pub(super) fn unstored(&self) -> Vec<(Arc<str>, SystemTime)> {
         let mut uses = self.0.lock();
         if uses.len() > MOST_WITHOUT_KEYS {
@@ -79,7 +85,7 @@ fn moment(second: u32) -> Option<SystemTime> {
     (second > 0).then(|| UNIX_EPOCH + Duration::from_secs(second.into()))
 }
 
-/// Ids above which those without a key are forgotten.
+/// Number of ids above which ids without a key are forgotten.
 const MOST_WITHOUT_KEYS: usize = 100_000;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ impl ModelLabels {
     pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
         let of_tenants = config.tenants.iter().flat_map(|tenant| {
             let of_tokens = tenant.tokens.iter().flat_map(|tokens| &tokens.models);
-            let of_limits = tenant.limits.models.iter().chain(&tenant.tenant_limits.models);
+            let of_limits = tenant.limits.models.iter().chain(&*tenant.tenant_limits.models);
             tenant.models.iter().chain(of_limits).chain(of_tokens)
         });
         let of_accounts =
