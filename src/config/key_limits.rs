@@ -2,6 +2,7 @@
 //! those of a file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -71,7 +72,7 @@ impl KeyLimits {
             tasks_in_flight: own.tasks_in_flight.or(of_tenant.tasks_in_flight),
             max_duration_seconds: own.max_duration_seconds.or(of_tenant.max_duration_seconds),
             max_resolution: own.max_resolution.or(of_tenant.max_resolution),
-            models: models.clone(),
+            models: Arc::clone(models),
         }
     }
 }
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(limits.all.rate, Some(Rate { requests_per_second: 2.0, burst: 2 }));
         assert_eq!((limits.all.concurrent_requests, limits.tasks_in_flight), (Some(7), Some(4)));
         assert_eq!((limits.streams.concurrent_requests, limits.polls), (Some(3), Rule::default()));
-        assert_eq!(limits.models, ["wan*"]);
+        assert_eq!(limits.models[..], ["wan*"]);
         let text = String::from(own.clone());
         assert_eq!(
             text,

@@ -1,5 +1,7 @@
 //! The tables `limits` and `tenant_limits` of a tenant.
 
+use std::sync::Arc;
+
 use super::node::{Node, Table};
 use super::reader::ValueFault;
 
@@ -16,7 +18,7 @@ pub struct Limits {
     /// Number of lines: 720 for 720P.
     pub max_resolution: Option<u32>,
     /// Patterns with `*`.
-    pub models: Vec<String>,
+    pub models: Arc<[String]>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -53,7 +55,9 @@ pub(super) fn limits(node: Node<'_>, lists_models: bool) -> Option<Limits> {
             let written = node.string("write it like \"720P\"")?;
             node.reader.check(&written, lines)
         }),
-        models: if lists_models { table.field("models").and_then(models) } else { None }.unwrap_or_default(),
+        models: if lists_models { table.field("models").and_then(models) } else { None }
+            .unwrap_or_default()
+            .into(),
     };
     if !lists_models {
         table.refuse("models", "is a limit of each key", "write it in `limits`, or as the tenant's `models`");

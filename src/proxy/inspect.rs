@@ -67,7 +67,7 @@ fn names_models_inside(permit: &Permit, route: &Route) -> bool {
 
 /// True if the tenant, or its key with these limits, may use some models only.
 pub(super) fn lists_models(tenant: &Tenant, of_key: &Limits) -> bool {
-    [&tenant.models, &of_key.models, &tenant.browser_models].iter().any(|list| !list.is_empty())
+    [&*tenant.models, &of_key.models, &tenant.browser_models].iter().any(|list| !list.is_empty())
 }
 
 /// True if the gateway reads the client's frames inside the WebSocket: they may name models, or cost money.
@@ -166,8 +166,8 @@ pub(super) fn check_model(tenant: &Tenant, of_key: &Limits, model: Option<&str>)
 
 /// True if the model is in the tenant's list and in the key's, as far as there are any.
 pub(super) fn may_use(tenant: &Tenant, of_key: &Limits, model: &str) -> bool {
-    let is_in = |list: &Vec<String>| list.is_empty() || list.iter().any(|pattern| matches(pattern, model));
-    [&tenant.models, &of_key.models, &tenant.browser_models].into_iter().all(is_in)
+    let is_in = |list: &[String]| list.is_empty() || list.iter().any(|pattern| matches(pattern, model));
+    [&*tenant.models, &*of_key.models, &*tenant.browser_models].into_iter().all(is_in)
 }
 
 /// Checks the caps of the key and of all keys of the tenant together; if both are set, the lower one counts.
