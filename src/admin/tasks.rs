@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
 use crate::reports::query::{parameters, read_moment};
-use crate::store::{FormerNames, TaskRecord};
+use crate::store::{FormerNames, RequestIds, TaskRecord};
 use crate::tasks::pager::{NewestQuery, TaskPosition};
 use crate::usage::Zone;
 
@@ -121,11 +121,9 @@ impl TasksQuery {
 
 /// Checks the id of a request.
 fn request_id(text: &str) -> Result<&str, Problem> {
-    let is_id =
-        (1..=MOST_REQUEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     let problem =
         "must be the id of a request, as the field x-request-id of its answer or the access log has it";
-    if is_id { Ok(text) } else { Err(Problem::BadField("request_id", problem.into())) }
+    if RequestIds::is_id(text) { Ok(text) } else { Err(Problem::BadField("request_id", problem.into())) }
 }
 
 fn describe(task: &TaskRecord, names: &FormerNames) -> Value {
@@ -158,8 +156,6 @@ fn since_1970(time: SystemTime) -> Duration {
 
 const USUAL: usize = 100;
 const MOST: usize = 1000;
-/// Longest id of a request.
-const MOST_REQUEST_ID: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -149,10 +149,10 @@ impl Proxy {
 fn request_ids(exchange: &Exchange, response: &Response<Download>, answer: &SubmitAnswer) -> RequestIds {
     let in_head = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let told = in_head.or(answer.request_id.as_deref());
-    let is_id = |id: &&str| {
-        (1..=MOST_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    RequestIds { own: exchange.own_id().to_string().into(), upstream: told.filter(is_id).map(Box::from) }
+    RequestIds {
+        own: exchange.own_id().to_string().into(),
+        upstream: told.filter(|id| RequestIds::is_id(id)).map(Box::from),
+    }
 }
 
 fn new_task(
@@ -187,6 +187,3 @@ fn new_task(
 fn account(exchange: &Exchange) -> &Account {
     &exchange.directory().accounts[exchange.account.get().unwrap_or_default()]
 }
-
-/// Longest request id that is recorded: DashScope's have 36 bytes.
-const MOST_REQUEST_ID: usize = 128;

@@ -112,6 +112,13 @@ pub struct RequestIds {
     pub upstream: Option<Box<str>>,
 }
 
+impl RequestIds {
+    /// True for a text that is kept, and sought, as the id of a request.
+    pub fn is_id(text: &str) -> bool {
+        (1..=MOST_REQUEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+}
+
 /// The directory of an upload policy that a tenant was given. Files below the directory belong to the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
@@ -183,6 +190,8 @@ pub const UPLOADS_KEPT: Duration = oss::FILE_LIFETIME.saturating_add(Duration::f
 /// Then the key's id is free again.
 pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest task id or upload directory: DashScope's task ids have 36 bytes, and its directories about 100.
+/// Longest id of a request that is kept: DashScope's have 36 bytes.
+const MOST_REQUEST_ID: usize = 128;
 pub(super) const MOST_ID_BYTES: usize = 256;
 /// Longest model that a record names.
 pub const MOST_MODEL_BYTES: usize = 128;

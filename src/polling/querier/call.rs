@@ -148,19 +148,18 @@ fn note_clock_skew(account: &Account, headers: &HeaderMap, asked: SystemTime) {
     let date = headers.get(DATE).and_then(|date| time::read_http(date.to_str().ok()?));
     let Some(date) = date else { return };
     let skew = Skew::measured(date, asked, SystemTime::now()).milliseconds();
-    let is_wrong = |milliseconds: i64| milliseconds.abs() > MOST_SKEW_MILLISECONDS;
-    let was_wrong = account.series.note_clock_skew(skew).is_some_and(is_wrong);
+    let news = account.series.note_clock_skew(skew, MOST_SKEW_MILLISECONDS);
     let (account, seconds) = (&*account.name, skew / 1_000);
-    match (was_wrong, is_wrong(skew)) {
-        (false, true) => tracing::warn!(
+    match news {
+        Some(true) => tracing::warn!(
             account,
             seconds,
             "the clock of this host and that of DashScope differ: is the time of this host synchronised?"
         ),
-        (true, false) => {
+        Some(false) => {
             tracing::info!(account, seconds, "the clock of this host and that of DashScope agree again");
         }
-        (false, false) | (true, true) => {}
+        None => {}
     }
 }
 

@@ -93,7 +93,7 @@ fn what_was_counted_stands_on_the_page() {
     drop(account.start_attempt(Operation::Chat, Instant::now()));
     account.count_throttled(Throttling::RateQuota);
     account.count_error(Operation::Submit, "InternalError.Algo.Unheard");
-    account.note_clock_skew(-1_500);
+    account.note_clock_skew(-1_500, 30_000);
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
     tenant.count_use(&model, &Units::from_iter([(Unit::VideoSecond, 10_040)]), "720P");
@@ -158,4 +158,12 @@ fn series_go_on_while_somebody_holds_them_and_then_are_gone() {
     count(&metrics.tenant(&"late".into(), MOST_TENANTS));
     count(&metrics.tenant(&"later".into(), MOST_TENANTS + 1));
     assert!(has(&metrics.text(&ScrapeFigures::default()), &line(2).replace("\"one\"", "\"other\"")));
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_once_until_it_is_right_by_a_margin() {
+    let account = Metrics::default().account(&"main".into());
+    let news = [0, 29_000, -31_000, 29_500, -30_500, 23_000, 31_000, 0];
+    let news = news.map(|skew| account.note_clock_skew(skew, 30_000));
+    assert_eq!(news, [None, None, Some(true), None, None, Some(false), Some(true), Some(false)]);
 }

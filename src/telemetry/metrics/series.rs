@@ -3,7 +3,7 @@
 //! dropped.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -140,6 +140,8 @@ pub struct AccountSeries {
     pub(super) errors: PairCounts,
     /// Milliseconds by which the upstream's clock is ahead of ours; [`NO_SKEW`] before the first answer.
     clock_skew: AtomicI64,
+    /// The clocks were told to differ.
+    clocks_differ: AtomicBool,
     pub(super) durations: [OnceLock<Histogram>; OPERATIONS],
 }
 
@@ -152,6 +154,7 @@ impl AccountSeries {
             unread_submits: AtomicU64::new(0),
             errors: PairCounts::default(),
             clock_skew: AtomicI64::new(NO_SKEW),
+            clocks_differ: AtomicBool::new(false),
             durations: [const { OnceLock::new() }; OPERATIONS],
         }
     }
@@ -176,11 +179,19 @@ impl AccountSeries {
         self.errors.count(operation.name(), error_code::label(code));
     }
 
-    /// Notes by how many milliseconds the upstream's clock is ahead of ours; below zero: behind. Returns what was noted
-    /// before.
-    pub fn note_clock_skew(&self, milliseconds: i64) -> Option<i64> {
-        let before = self.clock_skew.swap(milliseconds.max(NO_SKEW + 1), Ordering::Relaxed);
-        (before != NO_SKEW).then_some(before)
+    /// Notes by how many milliseconds the upstream's clock is ahead of ours; below zero: behind. Returns true
+    /// if the clocks have begun to differ by more than `most`, and false if they agree again.
+    pub fn note_clock_skew(&self, milliseconds: i64, most: i64) -> Option<bool> {
+        self.clock_skew.store(milliseconds.max(NO_SKEW + 1), Ordering::Relaxed);
+        let (differed, difference) =
+            (self.clocks_differ.load(Ordering::Relaxed), milliseconds.saturating_abs());
+        // Dates have whole seconds: a difference of about `most` is told once, and not at each answer.
+        let agrees_from = most - most / 4;
+        let differ = if differed { difference > agrees_from } else { difference > most };
+        (differ != differed).then(|| {
+            self.clocks_differ.store(differ, Ordering::Relaxed);
+            differ
+        })
     }
 
     /// Seconds of [`AccountSeries::note_clock_skew`]; `None` before the first answer.
