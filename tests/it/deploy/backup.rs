@@ -9,8 +9,6 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
-
 use crate::harness::calls::{SYNTHESIS, poll, submit, task};
 use crate::harness::postgres::Postgres;
 use crate::harness::state::StateDirectory;
@@ -107,7 +105,7 @@ fn call(gateway: &Gateway, key: &str) {
 fn entries(gateway: &Gateway) -> usize {
     let page = gateway.administer("GET /admin/usage/entries?limit=1000", "").json();
     let entries = page["entries"].as_array().expect("entries").iter();
-    entries.filter(|entry| entry["operation"] == Value::from("service")).count()
+    entries.filter(|entry| entry["operation"] == "service").count()
 }
 
 fn store_backup(from: &Path, to: &Path) -> (Option<i32>, String) {

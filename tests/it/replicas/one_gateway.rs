@@ -321,8 +321,15 @@ fn the_admin_api_answers_alike_on_each_replica() {
         assert_eq!(key.status(), 201, "{}", key.text());
         assert_eq!(changed.ask(submit(TENANT_KEY, None)).status(), 200);
         for list in lists {
-            let other = replicas.at(number + 1).administer(list, "").json();
-            assert_eq!(other, changed.administer(list, "").json(), "{list}");
+            let [one, other] = [changed, replicas.at(number + 1)].map(|replica| {
+                let mut listed = replica.administer(list, "").json();
+                // A last use is known elsewhere after a minute.
+                for key in listed["keys"].as_array_mut().into_iter().flatten() {
+                    key["last_used_at"].take();
+                }
+                listed
+            });
+            assert_eq!(one, other, "{list}");
         }
         // A key that was made at one replica can be changed at any.
         let id = key.json()["id"].as_str().expect("an id").to_owned();

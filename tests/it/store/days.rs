@@ -281,7 +281,9 @@ fn as_version_10(place: &StoreFile, days: u64) -> Vec<Entry> {
         .unwrap();
     }
     file.execute_batch(
-        "DROP TABLE deliveries; DROP TABLE notices; ALTER TABLE tasks DROP COLUMN webhook; DROP TABLE tenants;
+        "DROP TABLE audit; DROP INDEX tasks_by_request; DROP INDEX tasks_by_upstream_request;
+         ALTER TABLE tasks DROP COLUMN request_id; ALTER TABLE tasks DROP COLUMN upstream_request_id;
+         DROP TABLE deliveries; DROP TABLE notices; ALTER TABLE tasks DROP COLUMN webhook; DROP TABLE tenants;
          DROP TABLE secrets; ALTER TABLE keys DROP COLUMN addresses; ALTER TABLE keys DROP COLUMN note;
          ALTER TABLE keys DROP COLUMN limits; DROP TABLE key_uses; DROP TABLE renames;
          DROP TABLE entry_batches; DROP TABLE earlier_entries; ALTER TABLE entries DROP COLUMN place;
