@@ -65,7 +65,7 @@
 //! | [`limits`] | rates, slots, tasks in flight, auth failures, money held for calls that run |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
 //! | [`reports`] | sums of the ledger's entries, as operators and tenants ask for them; budgets as they stand |
-//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger, money held for tasks; the replay of changes |
+//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger, money held for tasks, the audit, last uses of keys; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, dialling and egress proxies, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
 //! | [`usage`] | money: prices, what a use costs by them, budgets, the zone of days |
@@ -120,6 +120,7 @@
 //! | charge | what an entry of use costs its tenant |
 //! | budget, credit, correction | the most that a tenant may spend in a period; money that it paid in; a change of what it was charged |
 //! | hold | money that is reserved for what runs: in the store for a submit and its task, in memory for a call |
+//! | audit, object | the changes that operators asked for; the thing that was to be changed, as `key/acme-prod` |
 //! | claim, owner | record a new task's id; whose task it is |
 //! | orphan, adopt | a task on an account's list that no client was told of; give it to its tenant |
 //! | exchange, outcome, reason | one request and its answer; how it ended; why it was refused |

@@ -1,4 +1,4 @@
-//! The owner of a secret that an operator has found somewhere: told by its digest, and never shown or logged.
+//! The owner of a secret that an operator has found somewhere. The secret is never shown or logged.
 
 use std::time::SystemTime;
 
@@ -14,9 +14,9 @@ use crate::tenant::found_key::{FoundKey, KeyOwner, find};
 use crate::tenant::key::VirtualKey;
 
 impl Admin {
-    /// Tells whose a secret is, which the body has.
+    /// Tells who owns the secret in the body.
     pub(super) fn find_key(&self, body: Result<Bytes, Problem>) -> Result<AdminResponse, Problem> {
-        // A fault of a typed body would show a part of it.
+        // The body is read as any JSON: the fault of a typed body would quote the secret in its message.
         let asked: Value = body::parse(&body?)?;
         let wrong = || {
             Problem::BadField("secret", "must be the secret as text, and the only field of an object".into())

@@ -202,9 +202,7 @@ impl Problem {
             Problem::Off => OFF.into(),
             Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
             Problem::ReadOnly => READ_ONLY.into(),
-            Problem::NoCertificate => {
-                "the admin API takes a client certificate of `client_ca` in [admin], beside the token".into()
-            }
+            Problem::NoCertificate => NO_CERTIFICATE.into(),
             Problem::Cleartext => "this port speaks TLS: write https://".into(),
             Problem::ForeignHost => "over loopback, call this listener as localhost or 127.0.0.1".into(),
             Problem::NotFound(paths) => format!("there is {}", paths.join(", ")).into(),
@@ -243,8 +241,9 @@ impl Problem {
             )
             .into(),
             Problem::NoSuchKey(id) => format!("there is no key `{id}`; `dashgate keys list` shows them").into(),
-            Problem::UnknownSecret { is_mistyped: true } => MISTYPED_SECRET.into(),
-            Problem::UnknownSecret { is_mistyped: false } => UNKNOWN_SECRET.into(),
+            Problem::UnknownSecret { is_mistyped } => {
+                if *is_mistyped { MISTYPED_SECRET } else { UNKNOWN_SECRET }.into()
+            }
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
@@ -314,6 +313,8 @@ const OFF: &str = "the admin API is off: set `token` in [admin] of the configura
 const MISTYPED_SECRET: &str = "no key has this secret: it has the form of a key that was made at run time, but a character \
                                is wrong, or it is not whole";
 const UNKNOWN_SECRET: &str = "no key has this secret, and none that ended in the last 30 days had it";
+const NO_CERTIFICATE: &str =
+    "the admin API takes a client certificate of `client_ca` in [admin], beside the token";
 const READ_ONLY: &str = "this token has the role \"read\": changes need one with the role \"operate\"";
 const TOO_MANY_GROUPS: &str = "the report has more than 100000 rows: narrow it by `from`, `to`, `tenant` or `model`, or \
                                name fewer things in `by`";

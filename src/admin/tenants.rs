@@ -170,8 +170,8 @@ impl Admin {
         })
     }
 
-    /// The record of a tenant that was made at run time and not deleted; `None` for a tenant of the file, which has the name
-    /// alone though one was made with it, as at the start the file counts.
+    /// The record of a tenant that was made at run time and not deleted. `None` also for a name in the file: at a start
+    /// the file counts, even if a tenant of this name was made at run time.
     fn living_record(&self, name: &str) -> Option<Arc<TenantRecord>> {
         let record = self.shared.tenants.record(name).filter(|record| record.closed_at.is_none())?;
         let config = self.shared.directories.config();

@@ -161,7 +161,7 @@ async fn task_of(gateway: &AdminClient, id: &str) -> Result<Value, AdminFailure>
     match ids.collect::<Vec<_>>()[..] {
         [] => found,
         [task] => gateway.call(Method::GET, &format!("/admin/tasks/{}", segment(task)?), None).await,
-        [ref several @ ..] => {
+        ref several => {
             let problem = format!("the request {id} has submitted several tasks: {}", several.join(", "));
             Err(AdminFailure { problem, usage: false, code: None })
         }

@@ -216,10 +216,7 @@ fn describe(tenant: &Value) -> String {
             line(&mut shown, &format!("{table}{name}"), value);
         }
     }
-    let text = |of: &Value, name: &str| match &of[name] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = |of: &Value, name: &str| of[name].as_str().map_or_else(|| of[name].to_string(), str::to_owned);
     let items = |of: &'_ Value| of.as_array().cloned().unwrap_or_default();
     for budget in items(&tenant["budgets"]) {
         let [amount, spent, held, left] = ["amount", "spent", "held", "left"].map(|name| text(&budget, name));

@@ -215,7 +215,7 @@ pub(super) fn queue_of(tenant: &str, url: &str, is_own: bool) -> String {
 }
 
 /// The tenant whose queue it is, under the name that it had when the queue began.
-pub fn tenant_of(queue: &str) -> &str {
+pub fn tenant_of_queue(queue: &str) -> &str {
     queue.split_once(' ').map_or(queue, |(tenant, _)| tenant)
 }
 

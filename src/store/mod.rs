@@ -62,7 +62,7 @@ pub use self::change::{Change, Outcome};
 use self::delivery::Subscriptions;
 pub use self::delivery::{
     Announcement, Delivery, DeliveryChange, DeliveryQuery, DeliveryRecord, DeliveryState, EndedTry, LEASE,
-    LeaseWish, MOST_QUEUES, QueueLength, QueueStanding, TRIED_FOR, TryEnd, delivery_id, tenant_of,
+    LeaseWish, MOST_QUEUES, QueueLength, QueueStanding, TRIED_FOR, TryEnd, delivery_id, tenant_of_queue,
 };
 pub use self::doubt_report::{DoubtReport, ReportedSubmit, SUBMITS_IN_PART};
 pub use self::embedded::backup::{BackupFault, BackupReport, back_up};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::store::{LeaseWish, QueueStanding, tenant_of};
+use crate::store::{LeaseWish, QueueStanding, tenant_of_queue};
 
 /// State of the queues that were seen last, and of those with tries that run.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Schedule {
             .queues
             .iter()
             .filter(|(_, health)| health.running > 0)
-            .map(|(queue, health)| (tenant_of(queue).into(), health.running, health.failures > 0))
+            .map(|(queue, health)| (tenant_of_queue(queue).into(), health.running, health.failures > 0))
             .collect();
         let all = running.iter().map(|(tenant, count, _)| (&**tenant, *count));
         let mut room = SharedRoom::new(MOST_RUNNING, all);
@@ -101,7 +101,7 @@ impl Schedule {
                 look_at(until);
                 continue;
             }
-            let tenant = tenant_of(&standing.queue);
+            let tenant = tenant_of_queue(&standing.queue);
             let own = health.most.saturating_sub(health.running).min(room.of(tenant));
             let is_failing = health.failures > 0;
             let most = if is_failing { own.min(room_of_failing.of(tenant)) } else { own };
@@ -284,7 +284,7 @@ mod tests {
             let chosen = (0..100).flat_map(|_| begin(&mut schedule, waiting, now));
             let mut of_tenants: HashMap<Box<str>, usize> = HashMap::new();
             for (queue, count) in chosen {
-                *of_tenants.entry(tenant_of(&queue).into()).or_default() += count;
+                *of_tenants.entry(tenant_of_queue(&queue).into()).or_default() += count;
             }
             let mut of_tenants: Vec<_> = of_tenants.into_iter().collect();
             of_tenants.sort();

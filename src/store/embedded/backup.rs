@@ -66,6 +66,8 @@ pub fn back_up(from: &Path, to: &Path) -> Result<BackupReport, BackupFault> {
         return Err(of_store(StoreCause::Missing));
     }
     let path = resolved(from).map_err(of_store)?;
+    // Without a slash at its end.
+    let to = &to.components().collect::<PathBuf>();
     let part = beside(to, ".part");
     if let Some(there) = [to, &part].into_iter().find(|path| path.exists()) {
         return Err(BackupFault::Exists(there.to_owned()));

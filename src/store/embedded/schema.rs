@@ -347,9 +347,9 @@ const STEPS: [&str; 20] = [
     CREATE INDEX tasks_by_request ON tasks (claimed_at / 60000, request_id);
     CREATE INDEX tasks_by_upstream_request ON tasks (claimed_at / 60000, upstream_request_id);
 ",
-    // Deliveries with their long column last, behind which a read would follow its pages. The pages of the admin API are
-    // read by state, of one tenant or of all; each row is in one of the indexes by time. `deliveries_due` has all that a
-    // count of what waits reads.
+    // Deliveries with their long column last: to read a column behind it, SQLite reads all its pages. The pages of the
+    // admin API are read by state, of one tenant or of all; each row is in one of the indexes by time. `deliveries_due`
+    // has all that a count of what waits reads.
     "
     ALTER TABLE deliveries RENAME TO earlier_deliveries;
     CREATE TABLE deliveries (

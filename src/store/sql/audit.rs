@@ -64,7 +64,7 @@ fn record(row: Row<'_>) -> Result<(i64, AuditRecord)> {
     let text = |column| Ok::<_, SqlFault>(Box::from(row.text(column)?));
     let record = AuditRecord {
         at: time(row.integer(1)?),
-        by: Some(text(2)?).filter(|name: &Box<str>| !name.is_empty()),
+        by: Some(text(2)?).filter(|name| *name != Box::default()),
         token: text(3)?,
         peer: text(4)?,
         action: text(5)?,

@@ -283,7 +283,8 @@ fn record(row: Row<'_>) -> Result<DeliveryRecord> {
 
 /// Gives up deliveries that were tried for long enough, and deletes old ones, `most` rows at most.
 pub(in crate::store) fn expire(database: Database<'_>, now: i64, most: usize) -> Result<usize> {
-    // Deliveries have the times of the database, whose clock and the caller's may both be ahead of time.
+    // The earlier of two clocks counts, the caller's and the database's, so that a clock that is ahead expires nothing too
+    // early.
     let now = now.min(database.clock()?);
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
     // A sender gives up by itself, but for deliveries behind an endpoint that is asked seldom.
