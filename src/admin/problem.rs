@@ -231,10 +231,7 @@ impl Problem {
             Problem::ChangedMeanwhile(name) => {
                 format!("`{name}` was changed elsewhere at the same time: look at it, and ask again").into()
             }
-            Problem::BadTenant(faults) => {
-                let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                format!("nothing was changed: {}", told.join("; ")).into()
-            }
+            Problem::BadTenant(faults) => told(faults).into(),
             Problem::Configured { id, tenant } => format!(
                 "`{id}` is a key of the configuration: change or remove it there, in `keys` of the tenant `{tenant}`, and \
                  reload"
@@ -301,6 +298,12 @@ impl Problem {
             Problem::Panicked => "it failed inside; whether it was done, `dashgate audit` and the lists tell".into(),
         }
     }
+}
+
+/// All faults of settings that were refused.
+fn told(faults: &[Fault]) -> String {
+    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    format!("nothing was changed: {}", told.join("; "))
 }
 
 impl From<getrandom::Error> for Problem {
