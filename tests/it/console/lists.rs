@@ -11,11 +11,13 @@ use serde_json::json;
 use super::{Console, upstream};
 use crate::harness::browser::Look;
 use crate::harness::{Gateway, StateDirectory, UPSTREAM_KEY, configuration};
+use crate::usage::kills::asked_for;
 
 const KEYS: usize = 10_000;
+/// Tasks, unless `DASHGATE_CONSOLE_TASKS` asks for others.
 const TASKS: usize = 20_000;
 
-fn fill(store: &Store) {
+fn fill(store: &Store, tasks: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let now = SystemTime::now();
     let commit = |changes: Vec<Change>| {
@@ -38,13 +40,13 @@ fn fill(store: &Store) {
     };
     let task = |number: usize| {
         let task = TaskRecord {
-            id: format!("task-{number:05}").into(),
+            id: format!("task-{number:07}").into(),
             tenant: "one".into(),
             key_id: "one-key".into(),
             account: "main".into(),
             model: "wan2.7-t2v".into(),
             mount: "/".into(),
-            claimed_at: now - Duration::from_millis((TASKS - number) as u64),
+            claimed_at: now - Duration::from_millis((tasks - number) as u64),
             status: Status::Succeeded.into(),
             asked: None,
             hidden: false.into(),
@@ -56,7 +58,7 @@ fn fill(store: &Store) {
     for numbers in (0..KEYS).collect::<Vec<_>>().chunks(1000) {
         commit(numbers.iter().map(|number| key(*number)).collect());
     }
-    for numbers in (0..TASKS).collect::<Vec<_>>().chunks(1000) {
+    for numbers in (0..tasks).collect::<Vec<_>>().chunks(1000) {
         commit(numbers.iter().map(|number| task(*number)).collect());
     }
 }
@@ -66,7 +68,8 @@ fn ten_thousand_keys_and_twenty_thousand_tasks_are_shown_a_page_at_a_time() {
     let upstream = upstream();
     let state = StateDirectory::new();
     let store = state.open();
-    fill(&store);
+    let tasks = asked_for("DASHGATE_CONSOLE_TASKS", TASKS);
+    fill(&store, tasks);
     store.close();
     drop(store);
     let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
@@ -89,15 +92,17 @@ fn ten_thousand_keys_and_twenty_thousand_tasks_are_shown_a_page_at_a_time() {
     console.go("#/keys?from=key-099");
     console.sees("key-09999");
     assert_eq!(rows(), json!([100, "key-09900"]));
+    // The newest tasks come first.
+    let task = |place: usize| format!("task-{:07}", tasks - place);
     console.go("#/tasks");
-    assert_eq!(rows(), json!([100, "task-19999"]));
+    assert_eq!(rows(), json!([100, task(1)]));
     for page in 1..=3 {
         console.press("Next");
-        console.sees(&format!("task-{:05}", TASKS - 1 - page * 100));
+        console.sees(&task(1 + page * 100));
     }
-    assert_eq!(rows(), json!([100, "task-19699"]));
+    assert_eq!(rows(), json!([100, task(301)]));
     console.press("First");
-    console.sees("task-19999");
+    console.sees(&task(1));
     browser.write("#find", "key-05000");
     browser.press('\u{E007}');
     browser.wait("document.querySelector('main h1').textContent.startsWith('Found for')");
