@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Console, upstream};
 use crate::harness::browser::Look;
-use crate::harness::{Gateway, StateDirectory, UPSTREAM_KEY, configuration};
+use crate::harness::{Gateway, StateDirectory, TENANT_KEY, UPSTREAM_KEY, configuration};
 use crate::usage::kills::asked_for;
 
 const KEYS: usize = 10_000;
@@ -107,6 +107,14 @@ fn ten_thousand_keys_and_twenty_thousand_tasks_are_shown_a_page_at_a_time() {
     browser.press('\u{E007}');
     browser.wait("document.querySelector('main h1').textContent.startsWith('Found for')");
     console.sees("key-05000");
+    // A leaked secret leads to its key, and stands in no address.
+    browser.write("#find", TENANT_KEY);
+    browser.press('\u{E007}');
+    browser.wait("document.querySelector('main h1').textContent === 'Found for one-key'");
+    let names = browser.run("return performance.getEntries().map(({ name }) => name).join() + location", &[]);
+    assert!(
+        names.as_str().is_some_and(|names| names.contains("/admin/keys/find") && !names.contains(TENANT_KEY))
+    );
     // No answer of the API was longer than a page of a hundred.
     let longest = "return Math.max(...performance.getEntriesByType('resource')
         .filter(({ name }) => name.includes('/admin/')).map(({ decodedBodySize }) => decodedBodySize))";

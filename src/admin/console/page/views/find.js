@@ -1,8 +1,8 @@
-// Search: a task, a key, a tenant or a request, by its id. A secret that is typed goes nowhere, least of all into the address.
+// Search: a task, a key, a tenant or a request, by its id. A leaked secret is sent in a body, and is in no address.
 
 import { fill, h, link, place } from "../elements.js";
 import { ask, problemText } from "../dialog.js";
-import { get, path } from "../session.js";
+import { get, path, send } from "../session.js";
 import { entryTable } from "./entries.js";
 import { facts } from "./facts.js";
 import { keyNamed, keyTable } from "./keys.js";
@@ -16,12 +16,21 @@ export const title = (what) => t("find.title", { what });
 /** Looks for what was typed. */
 export function find(what) {
   if (what.startsWith("sk-") || what.startsWith("st-")) {
-    ask({ title: t("find.secret"), text: t("find.secret_missing"), confirm: t("dialog.close"), act: async () => {} });
+    findSecret(what);
     return;
   }
   const there = place("find", what);
   if (location.hash === there) window.dispatchEvent(new HashChangeEvent("hashchange"));
   else location.hash = there;
+}
+
+async function findSecret(secret) {
+  try {
+    const { id } = await send("POST", "/admin/keys/find", { secret });
+    find(id);
+  } catch (problem) {
+    await ask({ title: t("find.secret"), text: problemText(problem), confirm: t("dialog.close"), act: async () => {} });
+  }
 }
 
 export async function show(body, { name: what, signal }) {

@@ -311,5 +311,4 @@ export const words = {
   "find.looks": "Looking …",
   "find.nothing": "Nothing has this id. Of a key, give the id or the secret.",
   "find.secret": "A secret",
-  "find.secret_missing": "This gateway can't tell whose a secret is. Give the key's id.",
 };

@@ -311,5 +311,4 @@ export const words = {
   "find.looks": "正在查找……",
   "find.nothing": "没有找到。查找密钥时，请输入其 ID 或完整内容。",
   "find.secret": "密钥内容",
-  "find.secret_missing": "此网关无法识别密钥内容，请输入密钥 ID。",
 };
