@@ -7,7 +7,7 @@ use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell};
 
 /// Show the accounts of a running gateway: which of them, of their keys and of their models rest, why, and for how long.
 ///
-/// Of several replicas, the one that is asked tells what it knows. The admin token is taken from $DASHGATE_ADMIN_TOKEN. Exits
+/// Each replica tells what it knows itself. The admin token is taken from $DASHGATE_ADMIN_TOKEN. Exits
 /// with 0 when it is done, 1 when not, 64 for bad usage.
 #[derive(Debug, Args)]
 pub struct AccountsOptions {

@@ -19,7 +19,7 @@ pub struct AuditRecord {
     pub object: Box<str>,
     /// `done`, or the code of the problem.
     pub outcome: Box<str>,
-    /// Whether something was changed, in words.
+    /// Effect of the request, in words: `changed`, `perhaps changed`, `not changed` or `tried`.
     pub effect: Box<str>,
     /// Further facts, as the text of a JSON object.
     pub detail: Box<str>,

@@ -21,9 +21,9 @@ pub struct TokenSecret {
 pub enum EarlierSecrets {
     /// Where there is one, no new one is made.
     Stay,
-    /// What they have signed counts for as long as a token lives.
+    /// Tokens that they have signed count for as long as a token lives.
     Retire,
-    /// What they have signed counts no more.
+    /// Tokens that they have signed count no more.
     End,
 }
 

@@ -30,7 +30,7 @@ use crate::dashscope::operation::Operation;
 pub struct Metrics {
     mounts: SeriesByName<MountSeries>,
     tenants: SeriesByName<TenantSeries>,
-    /// Of every tenant, so that its own use can be told: these are no series.
+    /// Requests that run, of every tenant, so that its own use can be told. They are no series of Prometheus.
     running: SeriesByName<RunningRequests>,
     accounts: SeriesByName<AccountSeries>,
     models: SeriesByName<ModelSeries>,

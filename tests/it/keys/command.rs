@@ -100,7 +100,7 @@ fn a_found_secret_names_its_owner_and_is_never_told() {
         let found = printed(&find(&gateway, ended), 0);
         assert!(found.contains("; it was revoked") && !found.contains("To end it"), "{found}");
     }
-    // Of a replica of the token's shape, only the signature is wrong.
+    // The forged token has a token's shape, and only its signature is wrong.
     let mut forged = token.clone();
     forged.replace_range(token.len() - 8..token.len() - 7, if token.ends_with('A') { "B" } else { "A" });
     let half = &second[..second.len() - 9];
