@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::config::{AsyncHeader, check_tenant};
 use crate::dashscope::operation::Group;
-use crate::proxy::{both_limits_in_use, budgets_in_use};
+use crate::proxy::{budgets_in_use, tenant_limits_in_use};
 use crate::store::{Change, Outcome, TenantRecord};
 use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::keyring::KeyEnd;
@@ -60,8 +60,7 @@ impl Admin {
                 .ok_or_else(|| Problem::NoSuchTenant(name.to_owned()));
         };
         let mut shown = self.describe_tenant(&directory, tenant);
-        let [_, of_tenant] = both_limits_in_use("", &tenant.limits, tenant, &self.shared.limits);
-        shown["use"] = of_tenant;
+        shown["use"] = tenant_limits_in_use(tenant, &self.shared.limits);
         shown["use"]["requests"] = tenant.running.count().into();
         Ok(shown)
     }

@@ -90,6 +90,17 @@ impl ListPages {
     }
 }
 
+/// The parameters that are given, as a query with its mark; empty where there are none.
+pub(super) fn query<const N: usize>(parameters: [(&str, &Option<String>); N]) -> String {
+    let given = parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    let mut query = String::new();
+    for (name, value) in given {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.extend([name, "="].into_iter().chain(utf8_percent_encode(value, NON_ALPHANUMERIC)));
+    }
+    query
+}
+
 /// The gateway's admin listener.
 struct Listener {
     authority: String,

@@ -1,10 +1,9 @@
 //! `dashgate audit`: a client of a running gateway's admin API.
 
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, query};
 
 /// Show who asked for which change, and how it ended, the newest first.
 ///
@@ -40,13 +39,7 @@ pub async fn run(
     show: impl Fn(&str),
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
-    let given = [("by", &options.by), ("object", &options.object)];
-    let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
-    let pairs: Vec<String> = given
-        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
-        .collect();
-    let mark = if pairs.is_empty() { "" } else { "?" };
-    let path = format!("/admin/audit{mark}{}", pairs.join("&"));
+    let path = format!("/admin/audit{}", query([("by", &options.by), ("object", &options.object)]));
     if options.json {
         return gateway.list(&path, "audit", show).await;
     }

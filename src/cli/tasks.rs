@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use hyper::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, cell, json_line, query, segment};
 
 /// Look up tasks: whose they are, what is known of them and since when, why they failed, what they cost.
 ///
@@ -83,7 +82,7 @@ struct TaskFilter {
 impl TaskFilter {
     fn query(&self) -> String {
         let Self { tenant, status, key, model, from, to, request_id } = self;
-        let filters = [
+        query([
             ("tenant", tenant),
             ("status", status),
             ("key", key),
@@ -91,12 +90,7 @@ impl TaskFilter {
             ("from", from),
             ("to", to),
             ("request_id", request_id),
-        ];
-        let given = filters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        let pairs: Vec<String> = given
-            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
-            .collect();
-        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+        ])
     }
 }
 

@@ -78,7 +78,7 @@ pub use exchange::recorder::Recorder;
 pub use exchange::revoke::LiveExchanges;
 pub use observe::Observed;
 pub use own::balance::budgets_in_use;
-pub use own::key::both_limits_in_use;
+pub use own::key::{both_limits_in_use, tenant_limits_in_use};
 pub use shared::Shared;
 pub use worker::Proxy;
 

@@ -36,6 +36,13 @@ pub fn both_limits_in_use(key_id: &str, own: &Limits, tenant: &Tenant, limits: &
     [limits_in_use(own, &of_key), limits_in_use(&tenant.tenant_limits, &of_tenant)]
 }
 
+/// The limits of all keys of a tenant together, each with what is left or used of it.
+pub fn tenant_limits_in_use(tenant: &Tenant, limits: &Registry) -> Value {
+    // No key has this id, and none is shown.
+    let [_, of_tenant] = both_limits_in_use("", &tenant.limits, tenant, limits);
+    of_tenant
+}
+
 /// A table of limits as the configuration has it, each limit with what is left or used of it.
 fn limits_in_use(limits: &Limits, used: &UsedLimits) -> Value {
     let mut table = Map::new();
