@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
+use super::name_page::{USUAL, page_limit};
 use super::problem::Problem;
 use super::response::{AdminResponse, answer};
 use super::token::TokenHolder;
@@ -201,11 +202,7 @@ fn parse(query: &str) -> Result<AuditQuery, Problem> {
                 let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
                 parsed.after = Some(value.parse().map_err(|_| wrong())?);
             }
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
-                parsed.limit = limit.ok_or_else(wrong)?;
-            }
+            "limit" => parsed.limit = page_limit(&value)?,
             _ => return Err(Problem::BadField("query", "takes after, limit, by, object".into())),
         }
     }
@@ -279,9 +276,6 @@ impl RefusalWindow {
 /// Refusals logged in one period.
 const MOST_LOGGED: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(60);
-/// Rows of a page, usually and at most.
-const USUAL: usize = 100;
-const MOST: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -31,11 +31,7 @@ impl PageQuery {
                 "tenant" if filters.contains(&name) => parsed.tenant = Some(value.into_owned()),
                 "state" if filters.contains(&name) => parsed.state = Some(value.into_owned()),
                 "status" if filters.contains(&name) => parsed.status = Some(value.into_owned()),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                    let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
-                    parsed.limit = limit.ok_or_else(wrong)?;
-                }
+                "limit" => parsed.limit = page_limit(&value)?,
                 _ => {
                     let names = [&["after", "limit"], filters].concat().join(", ");
                     return Err(Problem::BadField("query", format!("takes {names}").into()));
@@ -44,6 +40,15 @@ impl PageQuery {
         }
         Ok(parsed)
     }
+}
+
+/// Items of one page, as a caller asks for them.
+///
+/// # Errors
+/// `BadField` for a number out of bounds, and for another text.
+pub(super) fn page_limit(text: &str) -> Result<usize, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+    limit.ok_or_else(|| Problem::BadField("limit", format!("must be from 1 to {MOST}").into()))
 }
 
 /// Collects one page of items that come in any order, in bounded memory. A name may have several items.
@@ -78,7 +83,8 @@ impl<T> NamePage<T> {
     }
 }
 
-const USUAL: usize = 100;
+/// Items of a page for which no number is given.
+pub(super) const USUAL: usize = 100;
 const MOST: usize = 1000;
 
 #[cfg(test)]

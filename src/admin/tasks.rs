@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::name_page::{USUAL, page_limit};
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
@@ -104,11 +105,7 @@ impl TasksQuery {
                     let problem = "must be the `next` of the page before";
                     parsed.after = Some(place(&value).ok_or(Problem::BadField("after", problem.into()))?);
                 }
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                    let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
-                    parsed.limit = limit.ok_or_else(wrong)?;
-                }
+                "limit" => parsed.limit = page_limit(&value)?,
                 _ => {
                     let names = "takes after, limit, tenant, key, model, status, request_id, from, to";
                     return Err(Problem::BadField("query", names.into()));
@@ -153,9 +150,6 @@ fn place(text: &str) -> Option<TaskPosition> {
 fn since_1970(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
-
-const USUAL: usize = 100;
-const MOST: usize = 1000;
 
 #[cfg(test)]
 mod tests {

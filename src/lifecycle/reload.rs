@@ -255,15 +255,9 @@ impl Reloader {
     fn audit(&self, changes: &Changes) {
         let store = &self.shared.store;
         let detail = json!({ "file": self.path.display().to_string(), "changes": changes.to_string() });
-        let record = AuditRecord {
-            replica: store.replica_name().unwrap_or_default().into(),
-            ..AuditRecord::without_token(
-                store.now(),
-                "take_configuration",
-                "config".to_owned(),
-                detail.to_string(),
-            )
-        };
+        let (action, object) = ("take_configuration", "config".to_owned());
+        let record =
+            AuditRecord::without_token(store.replica_name(), store.now(), action, object, detail.to_string());
         store.defer(Change::Audit(record.into()));
     }
 

@@ -28,8 +28,14 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// A change that no admin token asked for.
-    pub fn without_token(at: SystemTime, action: &str, object: String, detail: String) -> Self {
+    /// A change that no admin token asked for, made at this replica.
+    pub fn without_token(
+        replica: Option<&str>,
+        at: SystemTime,
+        action: &str,
+        object: String,
+        detail: String,
+    ) -> Self {
         Self {
             at,
             by: None,
@@ -40,7 +46,7 @@ impl AuditRecord {
             outcome: "done".into(),
             effect: "changed".into(),
             detail: detail.into(),
-            replica: Box::default(),
+            replica: replica.unwrap_or_default().into(),
         }
     }
 }

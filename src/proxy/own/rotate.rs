@@ -61,15 +61,10 @@ pub(super) async fn rotate(
     match outcome {
         Ok(Outcome::Made) => {
             let detail = json!({ "tenant": &**tenant, "until": zone.moment(rotation.old_until) });
+            let (replica, object) = (shared.store.replica_name(), format!("key/{}", key.id));
             let record = AuditRecord {
                 peer: exchange.client.to_string().into(),
-                replica: shared.store.replica_name().unwrap_or_default().into(),
-                ..AuditRecord::without_token(
-                    now,
-                    "rotate_own_key",
-                    format!("key/{}", key.id),
-                    detail.to_string(),
-                )
+                ..AuditRecord::without_token(replica, now, "rotate_own_key", object, detail.to_string())
             };
             // The client must not lose the secret to a wait for this row.
             shared.store.defer(Change::Audit(record.into()));

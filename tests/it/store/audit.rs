@@ -11,7 +11,7 @@ use crate::harness::eventually;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn note(store: &Store, at: SystemTime, object: &str) {
-    let record = AuditRecord::without_token(at, "test", object.to_owned(), "{}".to_owned());
+    let record = AuditRecord::without_token(None, at, "test", object.to_owned(), "{}".to_owned());
     assert_eq!(wait(store.commit(Change::Audit(Arc::new(record)))), Ok(Outcome::Made));
 }
 
