@@ -8,7 +8,11 @@ use crate::dashscope::lenient_json::without_mark;
 /// Reads the answer to a call whose use is billed: native, OpenAI-compatible, Anthropic-compatible, or to `/responses`.
 /// Each has its `usage` at top level, and the fields of that tell the shape.
 pub fn of_answer(body: &[u8]) -> Reading {
-    let Some([usage, error, code]) = object::fields(without_mark(body), ["usage", "error", "code"]) else {
+    let body = without_mark(body);
+    if let Some(reading) = object::sole_usage(body).and_then(|begin| family::read_at(body, begin)) {
+        return reading;
+    }
+    let Some([usage, error, code]) = object::fields(body, ["usage", "error", "code"]) else {
         return Reading::Unread { raw: None };
     };
     // A native error may come with status 200, and an empty code with a success.

@@ -2,6 +2,7 @@
 
 use super::class;
 use super::fields::UsageFields;
+use super::object;
 use super::quantity::Quantity;
 use super::reading::{Reading, Usage, kept};
 use super::tokens;
@@ -11,6 +12,14 @@ use super::unit::{Unit, Units};
 pub(super) fn read(raw: &[u8], makes_video: bool) -> Reading {
     let mut fields = UsageFields::default();
     reading(raw, fields.take(raw).and_then(|()| units(&fields, makes_video)))
+}
+
+/// Reads the `usage` object that begins at a place of an answer, if it is a field of the whole answer and its form is
+/// good. A chat's answer of 416 bytes takes 4,150 instructions so, and 6,000 where each of its fields is read.
+pub(super) fn read_at(answer: &[u8], begin: usize) -> Option<Reading> {
+    let mut fields = UsageFields::default();
+    let end = fields.take_from(answer, begin).filter(|end| object::ends_behind(answer, *end))?;
+    Some(reading(&answer[begin..end], units(&fields, false)))
 }
 
 /// Reads the `usage` of Anthropic's `message_start` and the one of `message_delta`, each of which has a part. The text

@@ -1,7 +1,7 @@
 //! The fields of a `usage` object, of all families of models. Fields that are not named here are kept in its text only.
 
 use super::class::ClassName;
-use super::object::{each_field, each_item, set_once};
+use super::object::{each_field, each_field_from, each_item, set_once};
 use super::quantity::Quantity;
 
 /// A field that is absent or null is `None`.
@@ -47,10 +47,18 @@ impl<'a> UsageFields<'a> {
 
     /// Takes the fields of a `usage` object in, in place, as they have 800 bytes.
     pub(super) fn take(&mut self, text: &'a [u8]) -> Option<()> {
-        each_field(text, |key, value| if value == b"null" { Some(()) } else { self.set(key, value) })
+        each_field(text, |key, value| self.set(key, value))
+    }
+
+    /// Takes the fields of the `usage` object in that begins at a place, and returns its end.
+    pub(super) fn take_from(&mut self, text: &'a [u8], begin: usize) -> Option<usize> {
+        each_field_from(text, begin, |key, value| self.set(key, value))
     }
 
     fn set(&mut self, key: &[u8], value: &'a [u8]) -> Option<()> {
+        if value == b"null" {
+            return Some(());
+        }
         let quantity = match key {
             b"duration" => &mut self.duration,
             b"input_video_duration" => &mut self.input_video_duration,

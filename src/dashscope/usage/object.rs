@@ -1,8 +1,8 @@
-//! Objects of an answer, read in place, with numbers as the text that they are. Of a chat's answer of 390 bytes the use is
-//! read in 3,700 instructions; derived readers of `serde_json` with its raw values took more than twice as many. The form
-//! of values that are skipped is not checked.
+//! Objects of an answer, read in place, with numbers as the text that they are: derived readers of `serde_json` with its
+//! raw values took more than twice the instructions. The form of values that are skipped is not checked.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -50,43 +50,62 @@ fn unescaped(written: &[u8]) -> Option<Cow<'_, str>> {
 /// if the text is no object, or `take` fails.
 pub(super) fn each_field<'t>(
     text: &'t [u8],
-    mut take: impl FnMut(&'t [u8], &'t [u8]) -> Option<()>,
+    take: impl FnMut(&'t [u8], &'t [u8]) -> Option<()>,
 ) -> Option<()> {
-    each(text, [b'{', b'}'], |text, begin| {
-        let key_end = text_end_from(text, begin)?;
-        let colon = past_space(text, key_end);
-        let value = past_space(text, (*text.get(colon)? == b':').then_some(colon + 1)?);
-        let end = value_end(text, value)?;
-        take(&text[begin + 1..key_end - 1], &text[value..end])?;
+    let text = text.trim_ascii();
+    (each_field_from(text, 0, take)? == text.len()).then_some(())
+}
+
+/// Passes each field of the object that begins at a place, as [`each_field`] does, and returns the object's end.
+pub(super) fn each_field_from<'t>(
+    text: &'t [u8],
+    begin: usize,
+    mut take: impl FnMut(&'t [u8], &'t [u8]) -> Option<()>,
+) -> Option<usize> {
+    each(text, begin, [b'{', b'}'], |text, begin| {
+        let (key, value) = field(text, begin)?;
+        let end = value.end;
+        take(&text[key], &text[value])?;
         Some(end)
     })
+}
+
+/// The places of the key without quotes, and of the value, of the field that begins at a place.
+fn field(text: &[u8], begin: usize) -> Option<(Range<usize>, Range<usize>)> {
+    let key_end = text_end_from(text, begin)?;
+    let colon = past_space(text, key_end);
+    let value = past_space(text, (*text.get(colon)? == b':').then_some(colon + 1)?);
+    Some((begin + 1..key_end - 1, value..value_end(text, value)?))
 }
 
 /// Passes each value of one list, as written. Fails if the text is no list, or `take` fails.
 pub(super) fn each_item<'t>(text: &'t [u8], mut take: impl FnMut(&'t [u8]) -> Option<()>) -> Option<()> {
-    each(text, [b'[', b']'], |text, begin| {
+    let text = text.trim_ascii();
+    let end = each(text, 0, [b'[', b']'], |text, begin| {
         let end = value_end(text, begin)?;
         take(&text[begin..end])?;
         Some(end)
-    })
+    })?;
+    (end == text.len()).then_some(())
 }
 
-/// Passes the text and the place of each part; `take` returns the place behind the part.
+/// Passes the text and the place of each part of the object or list that begins at a place, and returns its end; `take`
+/// returns the place behind the part.
 fn each<'t>(
     text: &'t [u8],
+    begin: usize,
     [open, close]: [u8; 2],
     mut take: impl FnMut(&'t [u8], usize) -> Option<usize>,
-) -> Option<()> {
-    let text = text.trim_ascii();
-    let mut at = past_space(text, (*text.first()? == open).then_some(1)?);
-    if text[at..] == [close] {
-        return Some(());
+) -> Option<usize> {
+    let mut at = past_space(text, (*text.get(begin)? == open).then_some(begin + 1)?);
+    if text.get(at) == Some(&close) {
+        return Some(at + 1);
     }
     loop {
         at = past_space(text, take(text, at)?);
         match *text.get(at)? {
             b',' => at = past_space(text, at + 1),
-            mark if mark == close && at + 1 == text.len() => return Some(()),
+            mark if mark == close => return Some(at + 1),
             _ => return None,
         }
     }
@@ -185,6 +204,29 @@ const fn repeated(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
+/// The place of the object under the name `usage`, where `"usage"` stands in the text once. That it is a field of the
+/// outermost object is for [`ends_behind`] to tell.
+pub(super) fn sole_usage(text: &[u8]) -> Option<usize> {
+    let mut places = memmem::find_iter(text, NAME);
+    let at = places.next()?;
+    // Behind a backslash, the name's first quote is part of a longer text.
+    let is_sole = places.next().is_none() && !text[..at].ends_with(b"\\");
+    let colon = past_space(text, is_sole.then_some(at + NAME.len())?);
+    let begin = past_space(text, (*text.get(colon)? == b':').then_some(colon + 1)?);
+    (*text.get(begin)? == b'{').then_some(begin)
+}
+
+/// True if fields of one object follow a value, and then the text's end. A valid text is as deep at a place as it has
+/// brackets to close behind it, so the value is one of the outermost object, and nothing before it need be read.
+pub(super) fn ends_behind(text: &[u8], value_end: usize) -> bool {
+    let mut at = past_space(text, value_end);
+    while text.get(at) == Some(&b',') {
+        let Some((_, value)) = field(text, past_space(text, at + 1)) else { return false };
+        at = past_space(text, value.end);
+    }
+    text.get(at) == Some(&b'}') && past_space(text, at + 1) == text.len()
+}
+
 /// Search for texts that may have an object under the name `usage`: most events of a stream have none, and need no
 /// reader. To make the search takes 200 instructions, more than a search through an event of 300 bytes.
 #[derive(Debug)]
@@ -271,6 +313,39 @@ mod tests {
     }
 
     proptest! {
+        /// Answers repeat what callers wrote: a `usage` in a text, or deeper in the answer, is never taken.
+        #[test]
+        fn an_object_that_is_found_by_its_name_is_the_field_of_the_whole(
+            before in value(),
+            usage in value(),
+            behind in value(),
+            is_deep in any::<bool>(),
+            pretty in any::<bool>(),
+        ) {
+            let planted = if is_deep { json!({"usage": {"planted": 1}}) } else { before.clone() };
+            for body in [
+                json!({"a": before, "usage": usage, "z": behind}),
+                json!({"a": planted, "z": behind}),
+                json!({"a": behind, "usage\\": {"planted": 1}, "\"usage": planted}),
+            ] {
+                let text = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) };
+                let text = text.expect("JSON");
+                let found = sole_usage(text.as_bytes()).and_then(|begin| {
+                    let end = each_field_from(text.as_bytes(), begin, |_, _| Some(()))?;
+                    ends_behind(text.as_bytes(), end).then(|| &text[begin..end])
+                });
+                let found = found.map(|found| serde_json::from_str::<Value>(found).expect("an object"));
+                if found.is_some() {
+                    prop_assert_eq!(found.as_ref(), body.get("usage"));
+                }
+                // A name that stands there once is always found.
+                let is_object = body.get("usage").is_some_and(Value::is_object);
+                if is_object && text.matches("\"usage\"").count() == 1 {
+                    prop_assert!(found.is_some(), "{text}");
+                }
+            }
+        }
+
         #[test]
         fn it_agrees_with_a_reader_of_json(value in value(), other in value(), pretty in any::<bool>()) {
             for body in [json!({"a": other, "usage": value}), json!({"usage": value, "z": other})] {
