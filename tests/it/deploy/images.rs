@@ -30,7 +30,7 @@ fn each_image_has_the_tag_that_the_guide_builds() {
     let file = shipped("container/Containerfile");
     assert!(file.contains(&format!("opencontainers.image.version=\"{VERSION}\"")), "{file}");
     assert!(file.contains(&format!(" -t {tagged} .")), "{file}");
-    let guide = shipped("guide/en/deploying.md");
+    let guide = shipped("guide/en/deploying.md") + &shipped("guide/en/upgrading.md");
     let words: Vec<&str> = guide.split(|letter: char| letter.is_whitespace() || letter == '`').collect();
     let image = |word: &&str| {
         let (_, tag) = word.trim_start_matches("registry.example.com/").split_once("dashgate:")?;
