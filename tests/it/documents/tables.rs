@@ -14,7 +14,7 @@ use crate::harness::calls::{generate, poll, submit, task};
 use crate::harness::{Gateway, Upstream, eventually};
 
 #[test]
-fn the_reference_has_every_setting_with_its_default() {
+fn the_settings_page_has_every_setting_with_its_default() {
     let schema: Value = serde_json::from_str(&read("deploy/dashgate.schema.json")).expect("JSON");
     let settings = places(&schema).into_iter().filter_map(|place| match place.path.last()? {
         // A table of the file's first level is the heading of its settings.
@@ -25,7 +25,7 @@ fn the_reference_has_every_setting_with_its_default() {
     });
     let settings: BTreeMap<String, Option<Value>> = settings.collect();
     assert!(settings.len() > 80, "settings of the schema: {}", settings.len());
-    let documented = documented_settings(&guide("reference.md"));
+    let documented = documented_settings(&guide("settings.md"));
     let names = |of: &BTreeMap<String, Option<Value>>| of.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&documented), names(&settings), "the guide's settings, and the schema's");
     for (name, default) in &settings {
@@ -63,8 +63,8 @@ fn documented_settings(page: &str) -> BTreeMap<String, Option<Value>> {
 }
 
 #[test]
-fn troubleshooting_has_every_reason() {
-    let mut documented = first_cells(&guide("troubleshooting.md"), "| `");
+fn the_refusals_page_has_every_reason() {
+    let mut documented = first_cells(&guide("refusals.md"), "| `");
     documented.sort();
     let mut reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
     reasons.sort();
