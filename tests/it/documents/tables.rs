@@ -25,18 +25,31 @@ fn the_settings_page_has_every_setting_with_its_default() {
     });
     let settings: BTreeMap<String, Option<Value>> = settings.collect();
     assert!(settings.len() > 80, "settings of the schema: {}", settings.len());
-    let documented = documented_settings(&guide("settings.md"));
     let names = |of: &BTreeMap<String, Option<Value>>| of.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(names(&documented), names(&settings), "the guide's settings, and the schema's");
-    for (name, default) in &settings {
-        assert_eq!(&documented[name], default, "{name}: the guide's default, and the schema's");
+    for (language, place) in LANGUAGES {
+        let page = read(&format!("deploy/guide/{language}/settings.md"));
+        let documented = documented_settings(&page, place);
+        assert_eq!(
+            names(&documented),
+            names(&settings),
+            "{language}: the guide's settings, and the schema's"
+        );
+        for (name, default) in &settings {
+            assert_eq!(
+                &documented[name], default,
+                "{language}, {name}: the guide's default, and the schema's"
+            );
+        }
     }
 }
 
+/// The guide's languages, each with the words behind which a page of settings names the tables of a setting.
+const LANGUAGES: [(&str, &str); 2] = [("en", "\nIn: "), ("zh", "\n位置：")];
+
 /// Settings of the tables that stand behind a line "In: `[table]`". A default is a value in backticks.
-fn documented_settings(page: &str) -> BTreeMap<String, Option<Value>> {
+fn documented_settings(page: &str, place: &str) -> BTreeMap<String, Option<Value>> {
     let mut documented = BTreeMap::new();
-    for paragraphs in page.split("\nIn: ").skip(1) {
+    for paragraphs in page.split(place).skip(1) {
         let (tables, rest) = paragraphs.split_once("\n\n").expect("a table");
         let tables = in_backticks(tables);
         assert!(!tables.is_empty(), "{paragraphs}");
@@ -64,11 +77,12 @@ fn documented_settings(page: &str) -> BTreeMap<String, Option<Value>> {
 
 #[test]
 fn the_refusals_page_has_every_reason() {
-    let mut documented = first_cells(&guide("refusals.md"), "| `");
-    documented.sort();
     let mut reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
     reasons.sort();
-    assert_eq!(documented, reasons, "the guide's reasons, and the program's");
+    for (language, _) in LANGUAGES {
+        let documented = first_cells(&read(&format!("deploy/guide/{language}/refusals.md")), "| `");
+        assert_eq!(documented, reasons, "{language}: the guide's reasons in their order, and the program's");
+    }
 }
 
 #[test]
