@@ -85,9 +85,9 @@
 //! | an operation | a variant with its row of facts in [`dashscope::operation`]; the compiler then lists `admit` and `authorize` |
 //! | a dialect | a variant of [`config::Dialect`]; the compiler lists `route` and `submit`; then operations, and its stages in a folder of `proxy/` |
 //! | a store engine | `store/embedded` is SQLite's and `store/shared` PostgreSQL's; the statements of both are in `store/sql`, where `database`, `row`, `value` and `fault` alone know which is which |
-//! | a refusal | a variant of `proxy::rejection::Rejection` with its row, its label in [`telemetry::metrics::Reason`], and its row in the guide's `refusals.md` |
+//! | a refusal | a variant of `proxy::rejection::Rejection` with its row, its label in [`telemetry::metrics::Reason`], and its row in the guide's `refusals.md`, in both languages |
 //! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
-//! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `settings.md`; tests compare the four |
+//! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `settings.md`, in both languages; tests compare them |
 //! | a stage | a file in `proxy/`, and a line where the stages are called |
 //! | a reaction to a task's end | a subscriber in [`polling::TaskEndSubscribers`]; [`polling::TaskEnded`] is emitted once for each task |
 //! | an event for webhooks | a variant of [`store::TenantEvent`], its type in [`config::EventType`], its data in `webhooks/payload.rs`, and its row in the guide's `webhooks.md` |
