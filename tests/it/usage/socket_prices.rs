@@ -118,9 +118,11 @@ fn what_can_not_be_read_is_refused() {
 #[test]
 fn each_task_of_a_socket_has_the_price_of_its_begin() {
     let (upstream, _) = repeating(finished());
+    let gateway = Gateway::from_file(&configuration(&upstream, &[("1", "")], ""));
+    // Not before the start, which takes some seconds among replicas.
     let soon = SystemTime::now() + Duration::from_secs(3);
     let from = format!("from = \"{}\"", Zone::CHINA.moment(soon));
-    let gateway = Gateway::from_file(&configuration(&upstream, &[("2", &from), ("1", "")], ""));
+    assert_eq!(gateway.reload(&configuration(&upstream, &[("2", &from), ("1", "")], "")).status(), 200);
     let mut client = open(&gateway, INFERENCE);
     let mut finish = |number: usize| {
         client.send(run("cosyvoice-v2"));
