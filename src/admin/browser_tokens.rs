@@ -12,7 +12,9 @@ use super::audit::AuditEntry;
 use super::body;
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
-use crate::store::{Change, EarlierSecrets, LONGEST_TOKEN, TokenSecret};
+use crate::store::{
+    Change, CommitFault, EarlierSecrets, LONGEST_TOKEN, Outcome, StoreCause, StoreFault, TokenSecret,
+};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,11 +37,29 @@ impl Admin {
         let earlier = if at_once { EarlierSecrets::End } else { EarlierSecrets::Retire };
         let _turn = self.changing.lock().await;
         let now = SystemTime::now();
-        let secret = TokenSecret::make(now)?;
-        let kept = self.shared.store.commit(Change::KeepSecret { secret, earlier }).await;
-        kept.map_err(Problem::Unassured)?;
+        self.keep_secret(earlier, now).await?;
         let until = moment(if at_once { now } else { now + LONGEST_TOKEN });
         entry.until = Some(until.clone());
         Ok(answer(StatusCode::OK, &json!({ "old_until": until })))
     }
+
+    /// Stores a new secret, which is younger than those of other replicas.
+    async fn keep_secret(&self, earlier: EarlierSecrets, now: SystemTime) -> Result<(), Problem> {
+        let store = &self.shared.store;
+        for _ in 0..MOST_TRIES {
+            let secret = TokenSecret::make(self.shared.keyring.signer.next_made_at(now))?;
+            let kept =
+                store.commit(Change::KeepSecret { secret, earlier }).await.map_err(Problem::Unassured)?;
+            if kept == Outcome::Made {
+                return Ok(());
+            }
+            // Another replica has stored one that was made at the same time or later.
+            store.catch_up().await.map_err(|fault| Problem::Unassured(CommitFault::NotMade(fault)))?;
+        }
+        let fault = StoreFault { store: store.path().into(), cause: StoreCause::Crowded };
+        Err(Problem::Unassured(CommitFault::NotMade(fault)))
+    }
 }
+
+/// Tries of a rotation. Only another one at the same moment makes a second try necessary.
+const MOST_TRIES: usize = 8;

@@ -19,8 +19,9 @@ use super::{
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
-    /// Names the owner of a new task. Made whatever stands: where an id is claimed twice, the first claim counts. Replayed
-    /// even if it can't be written: the account pays for the task, so its client must be able to poll it.
+    /// Names the owner of a new task. Where an id is claimed twice, the first claim counts: a file takes the second one
+    /// too, and a shared store refuses one for another owner. Replayed even if it can't be written: the account pays for
+    /// the task, so its client must be able to poll it.
     Claim {
         task: Arc<TaskRecord>,
         /// The answer, where the submit may be repeated.
@@ -81,7 +82,8 @@ pub enum Change {
     /// Makes a tenant, or changes or closes one that was made at run time; not made where the record that stands is not the
     /// predecessor of this one.
     PutTenant(Arc<TenantRecord>),
-    /// Adds a secret that signs browser tokens from now on; not made where there is one that is to stay.
+    /// Adds a secret that signs browser tokens from now on; not made where there is one that is to stay, or one that was not
+    /// made before this one.
     KeepSecret { secret: TokenSecret, earlier: EarlierSecrets },
     /// Notes when keys were used last; a later use that stands already stays.
     NoteUses(Arc<[KeyUse]>),

@@ -3,6 +3,7 @@
 //! A token is kept nowhere. It names its key and its end, and bears a signature of both and of the key's secret, so that it
 //! ends with the secret. The settings in force say what a token may do.
 
+use std::cmp::Reverse;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -44,32 +45,54 @@ impl PresentedToken {
     }
 }
 
-/// The secrets that sign tokens, as the store has them. The first one signs.
+/// The secrets that sign tokens, as the store has them.
 #[derive(Debug, Default)]
-pub struct TokenSigner(ArcSwap<Vec<TokenSecret>>);
+pub struct TokenSigner(ArcSwap<SigningSecrets>);
+
+#[derive(Debug, Default, Clone)]
+struct SigningSecrets {
+    /// The first one, which was made last, signs.
+    secrets: Vec<TokenSecret>,
+    /// Of the secrets that were made until then, these count alone.
+    ended_until: Option<SystemTime>,
+}
 
 impl TokenSigner {
     /// Takes over the secrets of the store, the one that signs first.
     pub(super) fn load(&self, secrets: Vec<TokenSecret>) {
-        self.0.store(secrets.into());
+        let ended_until = secrets.first().map(|secret| secret.made_at);
+        self.0.store(SigningSecrets { secrets, ended_until }.into());
     }
 
-    /// Signs with this secret from now on.
+    /// Takes in a secret that the store has. Secrets count in the order in which they were made, which is that of the store;
+    /// this replica may hear of them in another one.
     pub(super) fn add(&self, secret: &TokenSecret, earlier: EarlierSecrets) {
         self.0.rcu(|known| {
-            let mut secrets = vec![*secret];
-            if earlier == EarlierSecrets::End {
-                return secrets;
+            let mut next = SigningSecrets::clone(known);
+            let is_known = known.secrets.iter().any(|other| other.bytes == secret.bytes);
+            if is_known || known.ended_until.is_some_and(|until| secret.made_at <= until) {
+                return next;
             }
-            let others = known.iter().filter(|other| other.bytes != secret.bytes);
-            let retired = |other: &TokenSecret| TokenSecret {
-                retires_at: other.retires_at.or(Some(secret.made_at + LONGEST_TOKEN)),
-                ..*other
-            };
-            secrets.extend(others.map(retired).filter(|other| other.counts(secret.made_at)));
-            secrets.truncate(MOST_TOKEN_SECRETS);
-            secrets
+            if earlier == EarlierSecrets::End {
+                next.ended_until = Some(secret.made_at);
+                next.secrets.retain(|other| other.made_at > secret.made_at);
+            }
+            next.secrets.push(*secret);
+            next.secrets.sort_by_key(|secret| Reverse(secret.made_at));
+            let made: Vec<SystemTime> = next.secrets.iter().map(|secret| secret.made_at).collect();
+            for (other, successor) in next.secrets.iter_mut().skip(1).zip(&made) {
+                other.retires_at = other.retires_at.or(Some(*successor + LONGEST_TOKEN));
+            }
+            next.secrets.retain(|other| other.counts(made[0]));
+            next.secrets.truncate(MOST_TOKEN_SECRETS);
+            next
         });
+    }
+
+    /// The time at which a new secret is made: after all that are known here, whatever the clock says.
+    pub fn next_made_at(&self, now: SystemTime) -> SystemTime {
+        let last = self.0.load().secrets.first().map(|secret| secret.made_at + Duration::from_millis(1));
+        last.map_or(now, |next| next.max(now))
     }
 
     /// A token for a key, given by its id and the digest of its secret. It ends at a whole second. `None` if there is no
@@ -80,7 +103,7 @@ impl TokenSigner {
         let mut token = vec![VERSION];
         token.extend(u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes());
         token.extend(key_id.as_bytes());
-        let signature = signature(secrets.first()?, &token, digest).finalize();
+        let signature = signature(secrets.secrets.first()?, &token, digest).finalize();
         token.extend(signature.into_bytes());
         Some(format!("{BROWSER_TOKEN}{}", URL_SAFE_NO_PAD.encode(token)))
     }
@@ -88,7 +111,7 @@ impl TokenSigner {
     /// True if the token was signed here for the key's secret with this digest.
     pub(super) fn verify(&self, token: &PresentedToken, digest: &KeyDigest, now: SystemTime) -> bool {
         let secrets = self.0.load();
-        let mut counting = secrets.iter().filter(|secret| secret.counts(now));
+        let mut counting = secrets.secrets.iter().filter(|secret| secret.counts(now));
         counting.any(|secret| signature(secret, &token.signed, digest).verify_slice(&token.signature).is_ok())
     }
 }
@@ -169,14 +192,34 @@ mod tests {
         signer.add(&secret(3, 1_600), EarlierSecrets::Retire);
         assert!(signer.verify(&token, &[7; 32], at(3_299)));
         assert!(!signer.verify(&token, &[7; 32], at(3_300)));
-        assert_eq!(signer.0.load().len(), 3);
+        assert_eq!(signer.0.load().secrets.len(), 3);
         for number in 0..20 {
-            signer.add(&secret(10 + number, 1_700), EarlierSecrets::Retire);
+            signer.add(&secret(10 + number, 1_700 + u64::from(number)), EarlierSecrets::Retire);
         }
-        assert_eq!(signer.0.load().len(), MOST_TOKEN_SECRETS);
+        assert_eq!(signer.0.load().secrets.len(), MOST_TOKEN_SECRETS);
         let last = read(&signer.sign("a", &[7; 32], at(9_000)).expect("a token")).expect("a token");
         assert!(signer.verify(&last, &[7; 32], at(1_800)));
         signer.add(&secret(99, 1_800), EarlierSecrets::End);
         assert!(!signer.verify(&last, &[7; 32], at(1_800)));
+    }
+
+    /// Two operators rotate at the same instant, one of them with `now`: each replica hears of its own secret first.
+    #[test]
+    fn secrets_count_in_the_order_of_the_store_though_they_come_in_another() {
+        let (first, ending, last) = (secret(1, 1_000), secret(2, 1_001), secret(3, 1_002));
+        let all =
+            [(first, EarlierSecrets::Retire), (ending, EarlierSecrets::End), (last, EarlierSecrets::Retire)];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let signer = TokenSigner::default();
+            order.iter().for_each(|number| signer.add(&all[*number].0, all[*number].1));
+            let secrets: Vec<[u8; 32]> = signer.0.load().secrets.iter().map(|secret| secret.bytes).collect();
+            assert_eq!(secrets, [last.bytes, ending.bytes], "{order:?}");
+            assert_eq!(signer.next_made_at(at(500)), at(1_002) + Duration::from_millis(1));
+        }
+        // A start reads the store, and then hears of changes that are in it already.
+        let signer = TokenSigner::default();
+        signer.load(vec![ending]);
+        signer.add(&first, EarlierSecrets::Retire);
+        assert_eq!(signer.0.load().secrets, [ending], "one that was ended counts again");
     }
 }

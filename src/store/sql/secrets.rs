@@ -17,12 +17,17 @@ impl Store {
     }
 }
 
-/// Adds a secret, which signs from now on; false if there is one already that is to stay.
+/// Adds a secret, which signs from now on; false if there is one already that is to stay, or one that was not made before
+/// this one: secrets are made in the order in which they are stored, so that all replicas know which one signs.
 pub(in crate::store) fn add(
     database: Database<'_>,
     secret: &TokenSecret,
     earlier: EarlierSecrets,
 ) -> Result<bool> {
+    let made_at = milliseconds(secret.made_at);
+    if database.exists("SELECT 1 FROM secrets WHERE made_at >= ?1", values![made_at])? {
+        return Ok(false);
+    }
     match earlier {
         EarlierSecrets::Stay => {
             if database.exists("SELECT 1 FROM secrets WHERE retires_at IS NULL", &[])? {
@@ -32,7 +37,7 @@ pub(in crate::store) fn add(
         EarlierSecrets::Retire => {}
         EarlierSecrets::End => database.post("DELETE FROM secrets", &[])?,
     }
-    let (made_at, retires_at) = (milliseconds(secret.made_at), milliseconds(secret.made_at + LONGEST_TOKEN));
+    let retires_at = milliseconds(secret.made_at + LONGEST_TOKEN);
     database.post("UPDATE secrets SET retires_at = ?1 WHERE retires_at IS NULL", values![retires_at])?;
     let drop = "DELETE FROM secrets WHERE retires_at <= ?1
                 OR secret NOT IN (SELECT secret FROM secrets ORDER BY made_at DESC LIMIT ?2)";
