@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 /// Number of changes that shared a commit lately. Known to the writer alone.
@@ -57,12 +58,14 @@ impl BatchGate {
 
     /// Waits until `wanted` changes are queued, [`LONGEST_WAIT`] at most.
     pub(super) async fn wait(&self, wanted: usize, queued: impl Fn() -> usize) {
+        self.forget_signal();
         self.wait_for(wanted, LONGEST_WAIT, queued).await;
     }
 
     /// Chooses whether a change that somebody waits for ends [`BatchGate::wait_as_rider`]. One that does not end it, as
     /// it came before this choice, is in the queue by now.
     pub(super) fn want_awaited(&self, wants: bool) {
+        self.forget_signal();
         self.wants_awaited.store(wants, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
@@ -70,6 +73,11 @@ impl BatchGate {
     /// Waits until a change is queued that somebody waits for, or `wanted` changes are, [`RIDERS_WAIT`] at most.
     pub(super) async fn wait_as_rider(&self, wanted: usize, queued: impl Fn() -> usize) {
         self.wait_for(wanted, RIDERS_WAIT, queued).await;
+    }
+
+    /// Forgets a signal that came when a wait had just ended: it must not end the next one.
+    fn forget_signal(&self) {
+        let _ = self.enough.notified().now_or_never();
     }
 
     async fn wait_for(&self, wanted: usize, most: Duration, queued: impl Fn() -> usize) {
@@ -181,6 +189,21 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         gate.want_awaited(false);
         gate.queued_awaited();
+        gate.wait_as_rider(8, || 1).await;
+        assert!(began.elapsed() >= RIDERS_WAIT);
+    }
+
+    /// A caller may see that enough have come just when the wait has ended by its time.
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_for_a_wait_that_has_ended_does_not_end_the_next_one() {
+        let gate = BatchGate::default();
+        let began = Instant::now();
+        gate.enough.notify_one();
+        gate.wait(3, || 0).await;
+        assert!(began.elapsed() >= LONGEST_WAIT);
+        let began = Instant::now();
+        gate.enough.notify_one();
+        gate.want_awaited(true);
         gate.wait_as_rider(8, || 1).await;
         assert!(began.elapsed() >= RIDERS_WAIT);
     }
