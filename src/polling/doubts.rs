@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 
 use super::orphan_match::{LATE, SearchedAccount};
 use super::sent_submits::DoubtfulSubmit;
-use crate::store::{DoubtReport, Gossip, Replica, ReportedSubmit};
+use crate::store::{DoubtReport, Gossip, REPLICA_LIVES as LIVES, Replica, ReportedSubmit};
 
 /// The question that is open, and what is known of those who are asked.
 #[derive(Debug)]
@@ -164,8 +164,6 @@ impl DoubtfulSubmit {
     }
 }
 
-/// A replica that is not heard for so long is cut off or has ended. One that is cut off sends no submits by then.
-const LIVES: Duration = Duration::from_secs(3);
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// Time after which a question that is not answered makes way for a later search.
 const FRESH: Duration = Duration::from_secs(5);

@@ -85,7 +85,7 @@ pub use self::record::{
     UPLOADS_KEPT, UploadRecord,
 };
 pub use self::replay::Mirror;
-pub use self::replica::Replica;
+pub use self::replica::{REPLICA_LIVES, Replica};
 pub use self::shared::copy::{CopyProgress, CopyReport, TableSums, copy_into};
 pub use self::shared::durability::DurabilityGap;
 pub use self::shared::probe::{ProbedDatabase, migrate_database, probe_database};

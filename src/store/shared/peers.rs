@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::store::replica::Replica;
+use crate::store::replica::{REPLICA_LIVES as LIVES, Replica};
 
 /// Signs of life.
 #[derive(Debug)]
@@ -87,8 +87,6 @@ pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// Longest time for the answer to a heartbeat.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_millis(1_250);
-/// A replica that is not heard for so long does not count.
-const LIVES: Duration = Duration::from_secs(3);
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
