@@ -109,6 +109,15 @@ impl SearchedAccount {
         }
     }
 
+    /// Notes a submit whose answer is lost and that stands durably, beside the one that is judged.
+    pub fn note_lost(&mut self, intent: &Intent) {
+        if intent.account.as_ref().is_none_or(|account| *account == self.account) {
+            let (model, attempt) = (Some(intent.model.clone()), Some(intent.attempt.clone()));
+            let (sent_at, lost_at) = (intent.sent_at, Some(intent.lost_at));
+            self.doubtful.push(DoubtfulSubmit { model, attempt, sent_at, lost_at });
+        }
+    }
+
     /// The orphans without those for which a claim may come.
     pub fn unclaimed(&self) -> Vec<Arc<Orphan>> {
         let orphans = self.orphans.iter().filter(|orphan| !is_awaited(orphan, self.doubtful.iter()));

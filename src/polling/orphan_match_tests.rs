@@ -122,6 +122,22 @@ fn in_doubt_nothing_is_adopted_or_released() {
     }
 }
 
+/// The rows were read before the question to the other replicas. By the time of the verdict a submit has its task, which may
+/// be this one, or its key was freed, and its row is gone.
+#[test]
+fn a_submit_whose_row_has_gone_since_the_question_is_still_in_doubt() {
+    let mut running = search(&[orphan("t", 1005)]);
+    running.note_running("b", Some("main"), "wan2.7-t2v", at(1004));
+    assert_eq!(verdict(running, &[intent("a")]), Verdict::Wait);
+    let mut lost = search(&[orphan("t", 1005)]);
+    lost.note_lost(&intent("b"));
+    assert_eq!(verdict(lost, &[intent("a")]), Verdict::Wait);
+    let mut own = search(&[orphan("t", 1005)]);
+    own.note_lost(&intent("a"));
+    own.note_lost(&Intent { account: Some("spare".into()), ..intent("c") });
+    assert_eq!(verdict(own, &[intent("a")]), adopted("t", 1005));
+}
+
 #[test]
 fn a_submit_s_own_doubt_is_no_other_s() {
     let mut search = search(&[orphan("t", 1005)]);

@@ -106,24 +106,42 @@ impl PollHub {
         self.list_failed(poller, page.size, outcome, now);
     }
 
+    /// What the searches have shown, to be handed to [`PollHub::ask_others`]: a search of a configured account has ended, and
+    /// there are other replicas to be asked. A process that drains leaves the verdicts to its successor.
+    pub fn findings_to_ask(
+        &self,
+        is_exclusive: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Option<Vec<SearchedAccount>> {
+        let replicas = self.replicas.as_ref().filter(|_| !self.released.is_cancelled())?;
+        let may_ask = self.has_search_news() && replicas.doubts.lock().may_begin(now);
+        may_ask.then(|| self.findings(is_exclusive))
+    }
+
+    /// Asks the other replicas for their doubts. The submits that stand durably are noted in the findings by now: one whose
+    /// row goes before the others answer, as its task is claimed, is known by it, and one without a row by an answer.
+    pub fn ask_others(&self, findings: Vec<SearchedAccount>, now: Instant) {
+        if let Some(replicas) = &self.replicas {
+            replicas.doubts.lock().begin(findings, now);
+        }
+    }
+
     /// True if a search of a configured account has ended and can be judged: all other replicas have told their doubts. A
-    /// process that drains leaves the verdicts to its successor. `is_exclusive` tells whether nobody else uses an account.
-    pub fn has_searched(&self, is_exclusive: impl Fn(&str) -> bool, now: Instant) -> bool {
+    /// process that drains leaves the verdicts to its successor.
+    pub fn has_searched(&self, now: Instant) -> bool {
         if self.released.is_cancelled() {
             return false;
         }
-        let has_news = self.configured_pollers().any(|poller| poller.orphans.lock().is_news);
-        let Some(replicas) = &self.replicas else { return has_news };
-        let may_begin = has_news && replicas.doubts.lock().may_begin(now);
-        if may_begin {
-            let findings = self.findings(is_exclusive);
-            replicas.doubts.lock().begin(findings, now);
-        }
+        let Some(replicas) = &self.replicas else { return self.has_search_news() };
         let mut doubts = replicas.doubts.lock();
         if let Some(question) = doubts.next_question(now) {
             replicas.store.gossip(&question);
         }
         doubts.is_answered()
+    }
+
+    fn has_search_news(&self) -> bool {
+        self.configured_pollers().any(|poller| poller.orphans.lock().is_news)
     }
 
     /// Takes what the searches have shown, after [`PollHub::has_searched`]. Tasks that have an owner by now are left out.

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::videos;
 use crate::config::{Dialect, Mount};
 use crate::dashscope::task::Status;
-use crate::polling::{Intent, Orphan, Verdict, judge, may_be};
+use crate::polling::{Intent, Orphan, SearchedAccount, Verdict, judge, may_be};
 use crate::store::{
     Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, RunningSubmit, SentRequest,
     Store, StoreFault, TaskRecord,
@@ -99,8 +99,11 @@ impl Shared {
             let index = directory.account_index(account);
             index.is_some_and(|index| directory.accounts[index].is_exclusive)
         };
+        if let Some(findings) = self.hub.findings_to_ask(is_exclusive, Instant::now()) {
+            self.ask_others(findings).await;
+        }
         // Claims of other replicas must be known here; where they can't be read, the next look comes soon.
-        if !self.hub.has_searched(is_exclusive, Instant::now()) || self.store.catch_up().await.is_err() {
+        if !self.hub.has_searched(Instant::now()) || self.store.catch_up().await.is_err() {
             return;
         }
         let Some(mut searched) = self.hub.take_searched(is_exclusive, Instant::now()) else { return };
@@ -111,11 +114,7 @@ impl Shared {
                 return;
             }
         };
-        for search in &mut searched {
-            for RunningIntent { attempt, account, model, sent_at } in &running {
-                search.note_running(attempt, account.as_deref(), model, *sent_at);
-            }
-        }
+        note_running(&mut searched, &running);
         let min_age = directory.settings.poll.orphans.min_age;
         let intents: Vec<Intent> = open.iter().map(|submit| submit.intent.clone()).collect();
         let mut waiting = Vec::new();
@@ -134,6 +133,22 @@ impl Shared {
         }
         self.hub.note_verdicts(&searched, waiting.into_iter(), min_age);
         self.tell_orphans(&searched).await;
+    }
+
+    /// Asks the other replicas about what searches have shown, with the submits that stand durably now.
+    async fn ask_others(&self, mut findings: Vec<SearchedAccount>) {
+        match self.open_submits().await {
+            Ok(OpenSubmits { open, running }) => {
+                note_running(&mut findings, &running);
+                for search in &mut findings {
+                    open.iter().for_each(|submit| search.note_lost(&submit.intent));
+                }
+                self.hub.ask_others(findings, Instant::now());
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "submits whose answer is lost can't be read, and wait for the next search");
+            }
+        }
     }
 
     /// Gives an orphan to an owner whom the operator names. If it fits one lost submit of the tenant, and no other, the
@@ -330,6 +345,14 @@ impl OpenSubmit {
             is_answerable: true,
         };
         Some(Self { intent, keyed: None, hold: Some(hold.id), mount: Some(hold.mount) })
+    }
+}
+
+fn note_running(searched: &mut [SearchedAccount], running: &[RunningIntent]) {
+    for search in searched {
+        for RunningIntent { attempt, account, model, sent_at } in running {
+            search.note_running(attempt, account.as_deref(), model, *sent_at);
+        }
     }
 }
 
