@@ -3,7 +3,7 @@
 use super::embedded::engine::EmbeddedEngine;
 use super::fault::StoreCause;
 use super::shared::engine::SharedEngine;
-use super::shared::log::LoggedCommit;
+use super::shared::kept_commits::WrittenCommit;
 use super::sql::database::Database;
 use super::sql::fault::Result as SqlResult;
 
@@ -16,12 +16,21 @@ pub(super) enum Engine {
 }
 
 impl Engine {
+    /// Begins a transaction of a shared store, unless one has begun. True if what was read before may be gone, as after a
+    /// fail-over.
+    pub(super) fn begin(&mut self) -> Result<bool, StoreCause> {
+        match self {
+            Self::Embedded(_) => Ok(false),
+            Self::Shared(engine) => engine.begin(),
+        }
+    }
+
     /// Runs a transaction, and tells it whether nobody else has written since this engine's last one. After a fault it
     /// shows in any case whether the store can be written. Other replicas are told what comes beside the result.
     pub(super) fn transact<T>(
         &mut self,
         after_fault: bool,
-        work: impl FnOnce(Database<'_>, bool) -> SqlResult<(T, LoggedCommit)>,
+        work: impl FnOnce(Database<'_>, bool) -> SqlResult<(T, WrittenCommit)>,
     ) -> Result<T, StoreCause> {
         match self {
             Self::Embedded(engine) => engine.transact(after_fault, work).map(|(done, _)| done),
@@ -29,11 +38,11 @@ impl Engine {
         }
     }
 
-    /// True if the store must be opened again.
-    pub(super) fn must_reopen(&mut self) -> Result<bool, StoreCause> {
+    /// True if the store must be opened again. `is_doubtful`: a connection to the database was lost.
+    pub(super) fn must_reopen(&mut self, is_doubtful: bool) -> Result<bool, StoreCause> {
         match self {
             Self::Embedded(engine) => engine.has_shrunk(),
-            Self::Shared(_) => Ok(false),
+            Self::Shared(engine) => Ok(!engine.answers(is_doubtful)),
         }
     }
 

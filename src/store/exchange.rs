@@ -170,6 +170,38 @@ impl Exchange {
         self.away_for() >= AWAY
     }
 
+    /// Number of the present connection to the database, or of the last one; 0 where there is none.
+    pub(super) fn connection(&self) -> u64 {
+        match &self.0 {
+            ExchangeKind::Local(_) => 0,
+            ExchangeKind::Shared(exchange) => exchange.connection(),
+        }
+    }
+
+    /// Waits for a connection after the first one.
+    pub(super) async fn reconnected(&self) {
+        match &self.0 {
+            ExchangeKind::Local(_) => std::future::pending().await,
+            ExchangeKind::Shared(exchange) => exchange.reconnected().await,
+        }
+    }
+
+    /// True after a new connection, until the database is known to have all that this replica has committed.
+    pub(super) fn is_doubtful(&self) -> bool {
+        match &self.0 {
+            ExchangeKind::Local(_) => false,
+            ExchangeKind::Shared(exchange) => exchange.is_doubtful(),
+        }
+    }
+
+    /// Notes that the database has all that this replica has committed, as was found since this connection began.
+    pub(super) fn note_trusted(&self, connection: u64) {
+        match &self.0 {
+            ExchangeKind::Local(_) => {}
+            ExchangeKind::Shared(exchange) => exchange.note_trusted(connection),
+        }
+    }
+
     /// Notes whether clients were told of tasks that the database does not have yet.
     pub(super) fn note_backlog(&self, has_backlog: bool) {
         match &self.0 {

@@ -18,7 +18,8 @@ use super::engine::Engine;
 use super::exchange::Exchange;
 use super::fault::{StoreCause, StoreFault, WHAT_IS_REFUSED};
 use super::shared::connect::DatabaseAddress;
-use super::shared::engine::SharedEngine;
+use super::shared::engine::{EngineSetting, SharedEngine};
+use super::shared::kept_commits::WrittenCommit;
 use super::shared::readers::Readers;
 use super::shared::spool::{Spool, task_of};
 use super::shared::{follower, log, schema, writers};
@@ -150,7 +151,12 @@ impl Store {
         let readers = Readers::new(address.clone());
         let access = Access::Shared { readers, follower: OnceLock::new(), spool };
         let state = Arc::new(StoreState::new(Arc::clone(path), access, None));
-        let mut engine = SharedEngine::open(address.clone(), replica, state.closing.clone())?;
+        let setting = EngineSetting {
+            followed: Arc::clone(&state.followed),
+            zone: bounds.zone,
+            closing: state.closing.clone(),
+        };
+        let mut engine = SharedEngine::open(address.clone(), replica, setting)?;
         let _ = state.replica_name.set(format!("{replica}/{}", engine.writer).trim_start_matches('/').into());
         let zone = bounds.zone;
         if let Some(spool) = state.access.spool() {
@@ -162,7 +168,7 @@ impl Store {
             recover_sums(database, path)?;
             state.mirrors.names.set(entry_rows::former_names(database)?);
             let started = (log::positions(database)?, read_standings(database, &state, zone)?);
-            Ok((started, log::LoggedCommit::default()))
+            Ok((started, WrittenCommit::default()))
         })?;
         // The mirrors are loaded after this, so that they hold all up to these positions, and perhaps more.
         state.positions.lock().replace(follower::FollowerStart {
@@ -210,9 +216,10 @@ fn commit_spooled(engine: &mut SharedEngine, spool: &Spool, zone: Zone) -> Resul
     for claim in spool.claims()? {
         let done = engine.transact(|database| {
             ledger.begin(false);
-            let outcome = Ok(apply(database, &mut ledger, &claim, None)?);
-            let mut commit = log::LoggedCommit::default();
-            commit.note_changes(std::iter::once(&claim), &[outcome]);
+            apply(database, &mut ledger, &claim, None)?;
+            let mut commit = WrittenCommit::default();
+            commit.rows.changes.push(claim.clone());
+            commit.log.note_changes(&commit.rows.changes);
             Ok(((), commit))
         });
         let task_id = task_of(&claim).cloned().unwrap_or_default();

@@ -60,6 +60,15 @@ pub struct EndReport {
     pub output: Option<Box<str>>,
 }
 
+impl EndReport {
+    /// Memory of the texts.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { request_id, ended_at: _, code, message, output } = self;
+        let output = output.as_ref().map_or(0, |output| output.len());
+        request_id.len() + code.len() + message.len() + output
+    }
+}
+
 impl TenantEvent {
     pub fn event_type(&self) -> EventType {
         match self {

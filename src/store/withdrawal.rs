@@ -100,7 +100,7 @@ impl Withdrawable {
 }
 
 /// A committed change whose caller has given up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct KeyUndo {
     pub(super) key_id: Arc<str>,
     pub(super) secret: [u8; 32],

@@ -1,7 +1,6 @@
 //! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync
 //! of the disk. Their callers are answered after the commit.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use super::engine::Engine;
 use super::exchange::Exchange;
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::RecentBatches;
-use super::shared::log::LoggedCommit;
+use super::shared::kept_commits::WrittenCommit;
 use super::shared::spool::task_of;
 use super::shared::writers;
-use super::sql::apply::apply;
+use super::sql::apply::{apply, lock_in_order};
 use super::sql::database::Database;
 use super::sql::expiry::{self, ExpiredRows};
 use super::sql::fault::Result as SqlResult;
@@ -186,6 +185,7 @@ impl StoreWriter {
                 self.queue.close();
                 true
             }
+            () = self.exchange.reconnected() => true,
             () = tokio::time::sleep_until(until) => true,
         }
     }
@@ -246,15 +246,19 @@ impl StoreWriter {
             self.learnt = self.state.take_learnt();
         }
         let due = Instant::now() >= self.tick_at;
+        let (connection, is_doubtful) = (self.exchange.connection(), self.exchange.is_doubtful());
         let done = if self.has_work() || self.retry_at.is_some() {
             self.commit()
-        } else if due {
-            self.engine.must_reopen().and_then(|must| if must { self.commit() } else { Ok(()) })
+        } else if due || is_doubtful {
+            self.engine.must_reopen(is_doubtful).and_then(|must| if must { self.commit() } else { Ok(()) })
         } else {
             return;
         };
         match done {
-            Ok(()) => self.succeeded(due),
+            Ok(()) => {
+                self.exchange.note_trusted(connection);
+                self.succeeded(due);
+            }
             Err(StoreCause::Full) if self.engine.release_reserve() => {
                 // The store is unwritable from here on, so no more submits are sent. The reserve's space takes the
                 // claims of submits that were sent already.
@@ -293,9 +297,13 @@ impl StoreWriter {
         let began = Instant::now();
         let outdated = self.state.outdated();
         let Self { engine, state, ledger, waiting, undos, learnt, .. } = self;
+        if engine.begin()? {
+            // Numbers of names, for example.
+            ledger.clear();
+        }
         let (is_tidied, kept) = (self.tidied == target, self.entries_kept);
         let written = engine.transact(self.retry_at.is_some(), |database, is_alone| {
-            lock_in_order(database, waiting, !is_tidied)?;
+            lock_in_order(database, waiting.iter().map(|queued| &queued.change), !is_tidied)?;
             for undo in &*undos {
                 rows::undo_key_change(database, &undo.secret, &undo.retirements)?;
             }
@@ -319,15 +327,22 @@ impl StoreWriter {
             ledger.write_batch(database)?;
             ledger.write_sums(database)?;
             let own = ledger.take_changed();
-            let mut commit = LoggedCommit::default();
+            let mut commit = WrittenCommit::default();
             if database.is_shared() {
-                commit.note_changes(waiting.iter().map(|queued| &queued.change), &outcomes);
-                commit.payers.clone_from(&own);
+                let WrittenCommit { log, rows } = &mut commit;
+                let made =
+                    waiting.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
+                rows.changes = made.map(|(queued, _)| queued.change.clone()).collect();
                 let status =
                     |id| learnt.get(id).map(|(claimed_at, status)| (Arc::clone(id), *claimed_at, *status));
-                commit.learnt = ids.iter().filter_map(status).collect();
-                commit.dropped_keys =
-                    undos.iter().map(|undo| undo.secret).chain(deleted.keys.clone()).collect();
+                rows.learnt = ids.iter().filter_map(status).collect();
+                rows.undos.clone_from(undos);
+                rows.lost_costs_hold = ledger.lost_costs_hold;
+                rows.subscriptions = Arc::clone(&ledger.subscriptions);
+                log.note_changes(&rows.changes);
+                log.payers.clone_from(&own);
+                log.learnt.clone_from(&rows.learnt);
+                log.dropped_keys = undos.iter().map(|undo| undo.secret).chain(deleted.keys.clone()).collect();
             }
             let changed = [own, outdated.clone()].concat();
             let standings = if changed.is_empty() {
@@ -448,19 +463,6 @@ impl StoreWriter {
 /// True if nobody hears the outcome of a change any more.
 fn is_unheard(reply: Option<&oneshot::Sender<Answer>>) -> bool {
     reply.is_none_or(oneshot::Sender::is_closed)
-}
-
-/// Takes the locks of a transaction in an order that all replicas keep, so that no two wait for each other.
-fn lock_in_order(database: Database<'_>, waiting: &[QueuedChange], tidies: bool) -> SqlResult<()> {
-    if !database.is_shared() {
-        return Ok(());
-    }
-    database.lock_names(waiting.iter().any(|queued| queued.change.is_rename()))?;
-    if tidies || waiting.iter().any(|queued| queued.change.is_in_order()) {
-        database.lock_ledger()?;
-    }
-    let payers: BTreeSet<&Arc<str>> = waiting.iter().filter_map(|queued| queued.change.payer()).collect();
-    payers.into_iter().try_for_each(|tenant| database.lock_money(tenant))
 }
 
 /// Applies changes in their order, each with its outcome.

@@ -6,6 +6,7 @@ mod exchange;
 mod kills;
 mod leaders;
 mod limits;
+mod lost_commits;
 mod lost_leaders;
 mod one_gateway;
 mod orphans;

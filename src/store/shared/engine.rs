@@ -1,31 +1,53 @@
 //! The database as the writer uses it: one connection, whose commits are numbered in the log.
 
-use std::time::{Duration, SystemTime};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::DatabaseAddress;
-use super::log::{self, LoggedCommit};
-use super::schema;
+use super::follower::FollowerProgress;
+use super::kept_commits::{KEPT, KeptCommits, LatelyFollowed, WrittenCommit};
 use super::session::Session;
-use super::writers::WRITER_LOCKS;
+use super::writers::{WRITER_LOCKS, WriterRow};
+use super::{log, resend, schema};
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result as SqlResult;
-use crate::store::sql::value::values;
 use crate::store::timestamp::milliseconds;
+use crate::usage::Zone;
 
 #[derive(Debug)]
 pub(in crate::store) struct SharedEngine {
     address: DatabaseAddress,
     session: Option<Session>,
+    /// True while the session is in a transaction.
+    has_begun: bool,
     /// Number of this process among the writers; a start takes a new one.
     pub(in crate::store) writer: i64,
+    row: WriterRow,
     /// No other writer lived when this one began. Of two that begin at once, at least one sees the other.
     pub(in crate::store) starts_alone: bool,
     /// Number of the last commit in the log.
     number: i64,
+    kept: KeptCommits,
+    followed: Arc<FollowerProgress>,
+    /// Commits of others that the database has lost and that nobody has sent again in time.
+    forgone: HashMap<i64, i64, RandomState>,
+    zone: Zone,
     closing: CancellationToken,
+}
+
+/// Surroundings of an engine.
+#[derive(Debug)]
+pub(in crate::store) struct EngineSetting {
+    /// What is known of the commits of other replicas.
+    pub(in crate::store) followed: Arc<FollowerProgress>,
+    /// Where the ledger's days begin.
+    pub(in crate::store) zone: Zone,
+    pub(in crate::store) closing: CancellationToken,
 }
 
 impl SharedEngine {
@@ -36,14 +58,26 @@ impl SharedEngine {
     pub(in crate::store) fn open(
         address: DatabaseAddress,
         name: &str,
-        closing: CancellationToken,
+        setting: EngineSetting,
     ) -> Result<Self, StoreCause> {
         let session = Session::open(&address)?;
-        let insert = "INSERT INTO writers (name, started_at) VALUES (?1, ?2) RETURNING id";
-        let now = milliseconds(SystemTime::now());
-        let writer = Database::Shared(&session).first(insert, values![name, now], |row| row.integer(0))?;
-        let writer = writer.unwrap_or_default();
-        let mut engine = Self { address, session: None, writer, starts_alone: false, number: 0, closing };
+        let row = WriterRow { name: name.into(), started_at: milliseconds(SystemTime::now()) };
+        let writer = row.insert(Database::Shared(&session))?;
+        let EngineSetting { followed, zone, closing } = setting;
+        let mut engine = Self {
+            address,
+            session: None,
+            has_begun: false,
+            writer,
+            row,
+            starts_alone: false,
+            number: 0,
+            kept: KeptCommits::default(),
+            followed,
+            forgone: HashMap::default(),
+            zone,
+            closing,
+        };
         engine.introduce(&session)?;
         engine.starts_alone = schema::live_writers(&session)? == 1;
         engine.session = Some(session);
@@ -67,33 +101,55 @@ impl SharedEngine {
         Ok(())
     }
 
+    /// Begins a transaction, unless one has begun. True over a new connection: what was read before may be gone.
+    pub(in crate::store) fn begin(&mut self) -> Result<bool, StoreCause> {
+        if self.has_begun {
+            return Ok(false);
+        }
+        if let Some(session) = self.session.take().filter(Session::is_open)
+            && session.batch("BEGIN").is_ok()
+        {
+            (self.session, self.has_begun) = (Some(session), true);
+            return Ok(false);
+        }
+        // A kept connection may be dead without a word, as after a fail-over.
+        let session = Session::open(&self.address)?;
+        self.introduce(&session)?;
+        self.make_good(&session)?;
+        session.batch("BEGIN")?;
+        (self.session, self.has_begun) = (Some(session), true);
+        Ok(true)
+    }
+
+    /// False where the connection is lost. Without commits that a database may lack, a connection is looked at where the
+    /// caller `asks` for it alone.
+    pub(in crate::store) fn answers(&mut self, asks: bool) -> bool {
+        self.kept.forget_old(Instant::now());
+        if self.kept.is_empty() && !asks {
+            return true;
+        }
+        self.session.as_ref().is_some_and(|session| session.is_open() && session.batch("SELECT 1").is_ok())
+    }
+
     /// Runs a transaction, and logs what comes beside its result.
     pub(in crate::store) fn transact<T>(
         &mut self,
-        work: impl FnOnce(Database<'_>) -> SqlResult<(T, LoggedCommit)>,
+        work: impl FnOnce(Database<'_>) -> SqlResult<(T, WrittenCommit)>,
     ) -> Result<T, StoreCause> {
-        let kept = self.session.take().filter(Session::is_open);
-        let session = match kept {
-            Some(session) if session.batch("BEGIN").is_ok() => session,
-            // A kept connection may be dead without a word, as after a fail-over.
-            Some(_) | None => {
-                let session = Session::open(&self.address)?;
-                self.introduce(&session)?;
-                session.batch("BEGIN")?;
-                session
-            }
-        };
+        self.begin()?;
+        self.has_begun = false;
+        let Some(session) = self.session.take() else { return Err(StoreCause::Closed) };
         let number = self.number + 1;
         let database = Database::Shared(&session);
         let prepared = work(database).and_then(|(done, commit)| {
-            let is_logged = !commit.is_empty();
-            if is_logged {
-                log::append(database, self.writer, number, &commit)?;
+            let body = (!commit.is_empty()).then(|| commit.log.body());
+            if let Some(body) = &body {
+                log::append(database, self.writer, number, body)?;
             }
             session.settle()?;
-            Ok((done, is_logged))
+            Ok((done, body.map(|body| (body, commit))))
         });
-        let (done, is_logged) = match prepared {
+        let (done, logged) = match prepared {
             Ok(prepared) => prepared,
             Err(fault) => {
                 // The first fault is the cause of those that follow; it may be that of a statement nobody has waited for.
@@ -105,24 +161,40 @@ impl SharedEngine {
                 return Err(fault.into());
             }
         };
-        match session.batch("COMMIT") {
+        let committed = session.batch("COMMIT");
+        match &committed {
             Ok(()) => self.session = Some(session),
-            Err(fault) => {
-                drop(session);
-                if !is_logged || !self.has_landed(number) {
+            Err(_) => drop(session),
+        }
+        let Some((body, commit)) = logged else { return committed.map(|()| done).map_err(StoreCause::from) };
+        match committed {
+            Ok(()) => self.keep(number, body, commit),
+            Err(fault) => match self.session_after(number) {
+                Some((session, true)) => {
+                    self.keep(number, body, commit);
+                    self.take_up(session);
+                }
+                Some((session, false)) => {
+                    // Another replica may have read the commit before its database lost it, so the number is used up.
+                    self.number = number;
+                    self.kept.use_up(number, Instant::now());
+                    self.take_up(session);
                     return Err(fault.into());
                 }
-            }
-        }
-        if is_logged {
-            self.number = number;
+                None => return Err(fault.into()),
+            },
         }
         Ok(done)
     }
 
-    /// True if a commit whose answer was lost has landed. Waits for the database, however long that takes: until then nobody
-    /// knows; false where the store is closed meanwhile.
-    fn has_landed(&mut self, number: i64) -> bool {
+    fn keep(&mut self, number: i64, body: Vec<u8>, commit: WrittenCommit) {
+        self.number = number;
+        self.kept.keep(number, body, commit, self.followed.lately(), Instant::now());
+    }
+
+    /// A new connection after a commit whose answer was lost, and whether the commit has landed. Waits for the database,
+    /// however long that takes: until then nobody knows. `None` where the store is closed meanwhile.
+    fn session_after(&self, number: i64) -> Option<(Session, bool)> {
         while !self.closing.is_cancelled() {
             let found = Session::open(&self.address).map_err(StoreCause::from).and_then(|session| {
                 self.introduce(&session)?;
@@ -130,15 +202,95 @@ impl SharedEngine {
                 Ok((session, found))
             });
             match found {
-                Ok((session, found)) => {
-                    self.session = Some(session);
-                    return found;
-                }
+                Ok(found) => return Some(found),
                 Err(_) => std::thread::sleep(PAUSE),
             }
         }
-        false
+        None
+    }
+
+    /// Goes on over a new connection, if the database has all by then; else the next transaction tries again.
+    fn take_up(&mut self, session: Session) {
+        if self.make_good(&session).is_ok() {
+            self.session = Some(session);
+        }
+    }
+
+    /// Sends again what the database lacks of this replica's commits: it may be a standby that was behind when it became the
+    /// primary. Then waits until other replicas have done the same, as far as this one has seen their commits: a change may
+    /// rest on theirs.
+    fn make_good(&mut self, session: &Session) -> Result<(), StoreCause> {
+        let database = Database::Shared(session);
+        let first_kept = self.kept.first_number();
+        let trimmed_to = first_kept.map_or(self.number, |first| first - 1);
+        let last = self.row.last(database, self.writer, trimmed_to)?;
+        if last < self.number {
+            let (name, count) = (&self.address.name, self.number - last);
+            tracing::warn!(
+                "{name}: it lacks the last {count} commits of this replica, which sends them again"
+            );
+            let lost = first_kept.map_or(count, |first| first - 1 - last);
+            if lost > 0 {
+                tracing::error!(
+                    "{name}: it has gone back further than this replica keeps its commits, and {lost} of them are lost:                      restart all replicas, so that they know what the database knows"
+                );
+            }
+        }
+        let mut others = Vec::new();
+        for commit in self.kept.behind(last) {
+            others.extend(self.wait_for(database, &commit.causes)?);
+            let not_made = resend::send(session, self.zone, self.writer, commit)?;
+            if not_made > 0 {
+                tracing::error!(
+                    number = commit.number,
+                    "{}: {not_made} changes of a commit that it lacked are not made again, as others were made meanwhile",
+                    self.address.name
+                );
+            }
+        }
+        others.extend(self.wait_for(database, &self.followed.lately())?);
+        self.forgone.extend(others);
+        Ok(())
+    }
+
+    /// Waits until the database has these commits of other replicas, which send them again. Returns those that did not come in
+    /// time: their replicas have ended.
+    fn wait_for(
+        &self,
+        database: Database<'_>,
+        commits: &LatelyFollowed,
+    ) -> Result<Vec<(i64, i64)>, StoreCause> {
+        let deadline = Instant::now() + OTHERS;
+        let is_late = |at: &Instant| at.elapsed() < KEPT;
+        let mut missing: Vec<(i64, i64)> = commits
+            .iter()
+            .filter(|(writer, (_, at))| **writer != self.writer && is_late(at))
+            .map(|(writer, (number, _))| (*writer, *number))
+            .filter(|(writer, number)| self.forgone.get(writer).is_none_or(|forgone| forgone < number))
+            .collect();
+        loop {
+            if missing.is_empty() {
+                return Ok(missing);
+            }
+            let there = log::positions(database)?;
+            missing.retain(|(writer, number)| there.get(writer).is_none_or(|there| there < number));
+            if missing.is_empty() || self.closing.is_cancelled() {
+                return Ok(missing);
+            }
+            if Instant::now() >= deadline {
+                tracing::error!(
+                    replicas = ?missing.iter().map(|(writer, _)| writer).collect::<Vec<_>>(),
+                    "{}: it lacks commits of other replicas, which have not sent them again",
+                    self.address.name
+                );
+                return Ok(missing);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 }
 
 const PAUSE: Duration = Duration::from_millis(250);
+/// Longest wait for commits that other replicas send again. New commits wait meanwhile.
+const OTHERS: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);

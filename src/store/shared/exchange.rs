@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -44,6 +44,12 @@ pub(in crate::store) struct SharedExchange {
     outbox: Mutex<Outbox>,
     /// Clients were told of tasks that the database does not have yet.
     has_backlog: AtomicBool,
+    /// Number of the present connection, or of the last one.
+    connection: AtomicU64,
+    /// The database behind this connection has all that this replica has committed. A later connection may lead to another
+    /// database, which lacks the last of it. The first one comes with a start, which has committed nothing.
+    trusted: AtomicU64,
+    reconnected: Notify,
     /// A commit waits to be hinted at.
     is_hinted: AtomicBool,
     /// Wakes the thread for gossip or a hint.
@@ -78,6 +84,9 @@ impl SharedExchange {
             session: ArcSwapOption::empty(),
             outbox: Mutex::default(),
             has_backlog: AtomicBool::new(false),
+            connection: AtomicU64::new(0),
+            trusted: AtomicU64::new(1),
+            reconnected: Notify::new(),
             is_hinted: AtomicBool::new(false),
             news: Notify::new(),
             peers: Mutex::new(Peers::new(replica, Instant::now())),
@@ -125,6 +134,22 @@ impl SharedExchange {
     /// Notes whether clients were told of tasks that the database does not have yet.
     pub(in crate::store) fn note_backlog(&self, has_backlog: bool) {
         self.has_backlog.store(has_backlog, Ordering::Relaxed);
+    }
+
+    pub(in crate::store) fn connection(&self) -> u64 {
+        self.connection.load(Ordering::Acquire)
+    }
+
+    pub(in crate::store) async fn reconnected(&self) {
+        self.reconnected.notified().await;
+    }
+
+    pub(in crate::store) fn is_doubtful(&self) -> bool {
+        self.connection() > self.trusted.load(Ordering::Acquire)
+    }
+
+    pub(in crate::store) fn note_trusted(&self, connection: u64) {
+        self.trusted.fetch_max(connection, Ordering::AcqRel);
     }
 
     /// True if all that other replicas told their clients is in the database, as far as they live.
@@ -192,6 +217,9 @@ impl SharedExchange {
         session: Arc<ExchangeSession>,
         mut notifications: mpsc::Receiver<Notification>,
     ) -> SqlFault {
+        if self.connection.fetch_add(1, Ordering::AcqRel) > 0 {
+            self.reconnected.notify_one();
+        }
         // Gossip from before the connection is out of date.
         self.outbox.lock().clear();
         let hearing = async {
@@ -242,7 +270,7 @@ impl SharedExchange {
 
     fn take_gossip(&self) -> Vec<String> {
         let mut outbox = self.outbox.lock();
-        if !self.has_backlog.load(Ordering::Relaxed) {
+        if !self.has_backlog.load(Ordering::Relaxed) && !self.is_doubtful() {
             outbox.add(&Gossip::Settled);
         }
         outbox.take(self.replica)

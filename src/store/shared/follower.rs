@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Notification, Statement};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{CALL, DatabaseAddress};
+use super::kept_commits::{KEPT, LatelyFollowed};
 use super::log::{BEHIND, LoggedCommit, Positions};
 use crate::store::sql::fault::{Result, SqlFault};
 
@@ -41,11 +42,30 @@ pub(in crate::store) struct FollowerProgress {
     pub(in crate::store) is_left_behind: AtomicBool,
     /// All that was committed before this time is known.
     followed_at: Mutex<Instant>,
+    lately: Mutex<Arc<LatelyFollowed>>,
 }
 
 impl FollowerProgress {
     pub(in crate::store) fn new() -> Self {
-        Self { is_left_behind: AtomicBool::new(false), followed_at: Mutex::new(Instant::now()) }
+        Self {
+            is_left_behind: AtomicBool::new(false),
+            followed_at: Mutex::new(Instant::now()),
+            lately: Mutex::default(),
+        }
+    }
+
+    /// The last commits that were followed in the last minute.
+    pub(super) fn lately(&self) -> Arc<LatelyFollowed> {
+        Arc::clone(&self.lately.lock())
+    }
+
+    /// Notes commits, before they are replayed: what this replica does from now on may rest on them.
+    fn note(&self, commits: impl Iterator<Item = (i64, i64)>) {
+        let now = StdInstant::now();
+        let mut lately = self.lately.lock();
+        let lately = Arc::make_mut(&mut lately);
+        lately.extend(commits.map(|(writer, number)| (writer, (number, now))));
+        lately.retain(|_, (_, at)| now.saturating_duration_since(*at) < KEPT);
     }
 
     /// Time since which commits of others may not be known here.
@@ -161,6 +181,10 @@ impl LogFollower {
                 [&writers, &numbers, &self.start.writer, &MOST_AT_ONCE];
             let rows =
                 timeout(CALL, client.query(behind, &parameters)).await.map_err(|_| SqlFault::TimedOut)??;
+            if !rows.is_empty() {
+                let numbers = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+                self.progress.note(numbers.collect::<Result<Vec<_>>>()?.into_iter());
+            }
             for row in &rows {
                 let (writer, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let known = self.start.positions.get(&writer).copied().unwrap_or_default();

@@ -7,11 +7,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::dashscope::task::Status;
-use crate::store::fault::StoreCause;
+use crate::store::Change;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result;
 use crate::store::sql::value::values;
-use crate::store::{Change, Outcome};
 
 /// The part of one commit that the other replicas must know; stored as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -31,20 +30,19 @@ pub(in crate::store) struct LoggedCommit {
 }
 
 impl LoggedCommit {
-    /// Notes those of the changes that were made and that mirrors hold.
-    pub(in crate::store) fn note_changes<'c>(
-        &mut self,
-        changes: impl Iterator<Item = &'c Change>,
-        outcomes: &[std::result::Result<Outcome, StoreCause>],
-    ) {
-        let made = changes.zip(outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
-        self.changes.extend(
-            made.map(|(change, _)| change).filter(|change| change.is_mirrored()).map(Change::to_be_logged),
-        );
+    /// Notes those of the changes that mirrors hold.
+    pub(in crate::store) fn note_changes(&mut self, made: &[Change]) {
+        self.changes.extend(made.iter().filter(|change| change.is_mirrored()).map(Change::to_be_logged));
+    }
+
+    /// The part as it stands in the log.
+    pub(super) fn body(&self) -> Vec<u8> {
+        // Texts, numbers and lists have no way to fail.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// True if nobody else must know of the commit.
-    pub(in crate::store) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let Self { changes, payers, learnt, dropped_keys } = self;
         changes.is_empty() && payers.is_empty() && learnt.is_empty() && dropped_keys.is_empty()
     }
@@ -54,11 +52,9 @@ impl LoggedCommit {
 pub(in crate::store) type Positions = HashMap<i64, i64, foldhash::fast::RandomState>;
 
 /// Adds a commit of a writer to the log.
-pub(super) fn append(database: Database<'_>, writer: i64, number: i64, commit: &LoggedCommit) -> Result<()> {
-    // Texts, numbers and lists have no way to fail.
-    let body = serde_json::to_vec(commit).unwrap_or_default();
+pub(super) fn append(database: Database<'_>, writer: i64, number: i64, body: &[u8]) -> Result<()> {
     let insert = "INSERT INTO changes (writer, number, body) VALUES (?1, ?2, ?3)";
-    database.post(insert, values![writer, number, &*body])
+    database.post(insert, values![writer, number, body])
 }
 
 /// True if a commit is in the log.

@@ -2,11 +2,62 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result;
+use crate::store::sql::row::Row;
 use crate::store::sql::value::values;
 use crate::store::sql::{holds, idempotency};
 use crate::store::timestamp::milliseconds;
+
+/// The row of a writer.
+#[derive(Debug)]
+pub(super) struct WriterRow {
+    pub(super) name: Box<str>,
+    pub(super) started_at: i64,
+}
+
+impl WriterRow {
+    /// Inserts the row, and returns the number that it gets.
+    pub(super) fn insert(&self, database: Database<'_>) -> Result<i64> {
+        let insert = "INSERT INTO writers (name, started_at) VALUES (?1, ?2) RETURNING id";
+        let id = database.first(insert, values![&self.name, self.started_at], |row| row.integer(0))?;
+        Ok(id.unwrap_or_default())
+    }
+
+    /// The number of the writer's last commit that the database has. Where the row is gone, as that of a writer that was cut
+    /// off or lost in a fail-over, it is inserted again: commits up to `trimmed_to` are not sent again then.
+    ///
+    /// # Errors
+    /// Another writer has got the number, which the database had forgotten.
+    pub(super) fn last(
+        &self,
+        database: Database<'_>,
+        id: i64,
+        trimmed_to: i64,
+    ) -> std::result::Result<i64, StoreCause> {
+        let select = "SELECT name, started_at,
+                             greatest(trimmed_to, coalesce((SELECT max(number) FROM changes WHERE writer = id), 0))
+                      FROM writers WHERE id = ?1";
+        let read = |row: Row<'_>| Ok((row.text(0)? == &*self.name, row.integer(1)?, row.integer(2)?));
+        match database.first(select, values![id], read)? {
+            Some((true, started_at, last)) if started_at == self.started_at => Ok(last),
+            Some(_) => Err(StoreCause::Unreachable(
+                "it has gone back, and has given this replica's number to another one: restart this one"
+                    .into(),
+            )),
+            None => {
+                let insert = "INSERT INTO writers (id, name, started_at, trimmed_to) VALUES (?1, ?2, ?3, ?4)";
+                database.execute(insert, values![id, &self.name, self.started_at, trimmed_to])?;
+                // The next start must not get the number.
+                let skip =
+                    "SELECT setval('writers_id_seq', greatest(?1, (SELECT last_value FROM writers_id_seq)))";
+                database.first(skip, values![id], |_| Ok(()))?;
+                Ok(trimmed_to)
+            }
+        }
+    }
+}
 
 /// Takes the answers of submits for lost whose replicas have ended.
 pub(in crate::store) fn lose_of_dead(database: Database<'_>, now: SystemTime) -> Result<()> {

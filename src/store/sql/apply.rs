@@ -1,5 +1,8 @@
 //! Each change, as the statements that write it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::adoption;
 use super::audit;
 use super::database::Database;
@@ -19,6 +22,45 @@ use crate::store::Change;
 use crate::store::Outcome;
 use crate::store::withdrawal::Withdrawable;
 
+/// Takes the locks of a transaction in an order that all replicas keep, so that no two wait for each other.
+pub(in crate::store) fn lock_in_order<'c>(
+    database: Database<'_>,
+    changes: impl Iterator<Item = &'c Change> + Clone,
+    tidies: bool,
+) -> Result<()> {
+    if !database.is_shared() {
+        return Ok(());
+    }
+    database.lock_names(changes.clone().any(Change::is_rename))?;
+    if tidies || changes.clone().any(Change::is_in_order) {
+        database.lock_ledger()?;
+    }
+    let payers: BTreeSet<&Arc<str>> = changes.filter_map(Change::payer).collect();
+    payers.into_iter().try_for_each(|tenant| database.lock_money(tenant))
+}
+
+/// Writes a change that was made before, and that the database has lost. No limit counts: what the change allowed was done.
+pub(in crate::store) fn apply_again(
+    database: Database<'_>,
+    ledger: &mut LedgerWriter,
+    change: &Change,
+) -> Result<Outcome> {
+    let renamed = renamed(database, ledger, change)?;
+    match renamed.as_ref().unwrap_or(change) {
+        Change::Reserve(hold) => holds::insert(database, ledger, hold).map(|()| Outcome::Made),
+        change => apply(database, ledger, change, None),
+    }
+}
+
+/// The change with the names that tenants have now; `None` where it has them.
+fn renamed(database: Database<'_>, ledger: &mut LedgerWriter, change: &Change) -> Result<Option<Change>> {
+    let names = match &ledger.former_names {
+        Some(names) => names,
+        None => ledger.former_names.insert(entry_rows::former_names(database)?),
+    };
+    Ok(names.in_change(change))
+}
+
 /// Writes one change; what must be known to take it back is noted in `withdrawable`.
 pub(in crate::store) fn apply(
     database: Database<'_>,
@@ -26,11 +68,7 @@ pub(in crate::store) fn apply(
     change: &Change,
     withdrawable: Option<&mut Withdrawable>,
 ) -> Result<Outcome> {
-    let names = match &ledger.former_names {
-        Some(names) => names,
-        None => ledger.former_names.insert(entry_rows::former_names(database)?),
-    };
-    let renamed = names.in_change(change);
+    let renamed = renamed(database, ledger, change)?;
     let is_made = match renamed.as_ref().unwrap_or(change) {
         Change::Claim { task, answer, hold, request } => {
             if let Some(answer) = answer {

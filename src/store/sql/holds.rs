@@ -44,8 +44,7 @@ pub(in crate::store) fn reserve(
     hold: &Hold,
 ) -> Result<Outcome> {
     ledger.write_sums(database)?;
-    let Hold { id, tenant, key_id, account, model, mount, made_at, amount, limits, held_for_calls, .. } =
-        hold;
+    let Hold { tenant, made_at, amount, limits, held_for_calls, .. } = hold;
     let zone = ledger.zone();
     // The ledger's time: a clock that was set back opens no period again.
     let now = time(ledger.not_before(database, milliseconds(*made_at))?);
@@ -56,12 +55,18 @@ pub(in crate::store) fn reserve(
     if let Some(taken) = taken_slots(database, hold)? {
         return Ok(Outcome::NoSlot(taken));
     }
+    insert(database, ledger, hold).map(|()| Outcome::Made)
+}
+
+/// Holds money and a slot, whatever the limits leave.
+pub(in crate::store) fn insert(database: Database<'_>, ledger: &mut LedgerWriter, hold: &Hold) -> Result<()> {
+    let Hold { id, tenant, key_id, account, model, mount, made_at, amount, .. } = hold;
     let insert = "INSERT INTO holds (id, tenant, key_id, account, model, mount, made_at, amount)
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (made_at, nanos) = (milliseconds(*made_at), amount.nanos());
     database.post(insert, values![id, tenant, key_id, account, model, mount, made_at, nanos])?;
     ledger.add_held(tenant, *amount);
-    Ok(Outcome::Made)
+    Ok(())
 }
 
 /// The limit of tasks in flight that is reached. A submit's hold is a slot too, from before it is sent until its task's end

@@ -65,7 +65,7 @@ fn without_hints() -> TestDatabase<'static> {
 }
 
 /// An upstream that makes a task of each submit, and whose tasks run.
-fn upstream() -> Upstream {
+pub(super) fn upstream() -> Upstream {
     let made = AtomicUsize::new(0);
     Upstream::start(move |request, stream| {
         let line = request.start_line().to_owned();
@@ -92,25 +92,25 @@ pub(super) fn bearer(key: &str) -> String {
     format!("Authorization: Bearer {key}")
 }
 
-fn submit(key: &str, idempotency_key: Option<&str>) -> String {
+pub(super) fn submit(key: &str, idempotency_key: Option<&str>) -> String {
     let fields = [bearer(key), format!("Idempotency-Key: {}", idempotency_key.unwrap_or_default())];
     let mut fields = vec!["X-DashScope-Async: enable", &fields[0], &fields[1]];
     fields.truncate(if idempotency_key.is_some() { 3 } else { 2 });
     message(SUBMIT, &fields, r#"{"model":"wan2.7-t2v","input":{"prompt":"a cat"}}"#)
 }
 
-fn poll(key: &str, id: &str) -> String {
+pub(super) fn poll(key: &str, id: &str) -> String {
     message(&format!("GET /wan/v1/tasks/{id}"), &[&bearer(key)], "")
 }
 
 #[track_caller]
-fn made(answer: &Message) -> String {
+pub(super) fn made(answer: &Message) -> String {
     assert_eq!(answer.status(), 200, "{}{}", answer.head, answer.text());
     answer.json()["output"]["task_id"].as_str().expect("an id").to_owned()
 }
 
 #[track_caller]
-fn status(answer: &Message) -> String {
+pub(super) fn status(answer: &Message) -> String {
     assert_eq!(answer.status(), 200, "{}{}", answer.head, answer.text());
     answer.json()["output"]["task_status"].as_str().expect("a status").to_owned()
 }

@@ -22,9 +22,9 @@ pub(super) struct World {
     simulator: Simulator,
     places: Vec<Place>,
     balancer: Relay,
-    database: Arc<TestDatabase<'static>>,
+    pub(super) database: Arc<TestDatabase<'static>>,
     /// Address at which the replicas find the database.
-    database_address: SocketAddr,
+    pub(super) database_address: SocketAddr,
 }
 
 impl World {
