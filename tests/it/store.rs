@@ -15,6 +15,7 @@ mod ledger;
 mod older;
 mod refused;
 mod renames;
+mod resent;
 mod shared;
 mod writing;
 

@@ -35,7 +35,7 @@ pub(in crate::store) struct SharedEngine {
     kept: KeptCommits,
     followed: Arc<FollowerProgress>,
     /// Commits of others that the database has lost and that nobody has sent again in time.
-    forgone: HashMap<i64, i64, RandomState>,
+    forgone: Forgone,
     zone: Zone,
     closing: CancellationToken,
 }
@@ -236,9 +236,9 @@ impl SharedEngine {
                 );
             }
         }
-        let mut others = Vec::new();
+        let mut forgone = self.forgone.clone();
         for commit in self.kept.behind(last) {
-            others.extend(self.wait_for(database, &commit.causes)?);
+            self.wait_for(database, &commit.causes, &mut forgone)?;
             let not_made = resend::send(session, self.zone, self.writer, commit)?;
             if not_made > 0 {
                 tracing::error!(
@@ -248,47 +248,48 @@ impl SharedEngine {
                 );
             }
         }
-        others.extend(self.wait_for(database, &self.followed.lately())?);
-        self.forgone.extend(others);
+        self.wait_for(database, &self.followed.lately(), &mut forgone)?;
+        self.forgone = forgone;
         Ok(())
     }
 
-    /// Waits until the database has these commits of other replicas, which send them again. Returns those that did not come in
-    /// time: their replicas have ended.
+    /// Waits until the database has these commits of other replicas, which send them again. Those that do not come in time are
+    /// forgone: their replicas have ended.
     fn wait_for(
         &self,
         database: Database<'_>,
         commits: &LatelyFollowed,
-    ) -> Result<Vec<(i64, i64)>, StoreCause> {
+        forgone: &mut Forgone,
+    ) -> Result<(), StoreCause> {
         let deadline = Instant::now() + OTHERS;
-        let is_late = |at: &Instant| at.elapsed() < KEPT;
         let mut missing: Vec<(i64, i64)> = commits
             .iter()
-            .filter(|(writer, (_, at))| **writer != self.writer && is_late(at))
+            .filter(|(writer, (_, at))| **writer != self.writer && at.elapsed() < KEPT)
             .map(|(writer, (number, _))| (*writer, *number))
-            .filter(|(writer, number)| self.forgone.get(writer).is_none_or(|forgone| forgone < number))
+            .filter(|(writer, number)| forgone.get(writer).is_none_or(|forgone| forgone < number))
             .collect();
-        loop {
-            if missing.is_empty() {
-                return Ok(missing);
-            }
+        while !missing.is_empty() && !self.closing.is_cancelled() {
             let there = log::positions(database)?;
             missing.retain(|(writer, number)| there.get(writer).is_none_or(|there| there < number));
-            if missing.is_empty() || self.closing.is_cancelled() {
-                return Ok(missing);
-            }
-            if Instant::now() >= deadline {
+            if !missing.is_empty() && Instant::now() >= deadline {
                 tracing::error!(
                     replicas = ?missing.iter().map(|(writer, _)| writer).collect::<Vec<_>>(),
                     "{}: it lacks commits of other replicas, which have not sent them again",
                     self.address.name
                 );
-                return Ok(missing);
+                break;
             }
-            std::thread::sleep(LOOK_AGAIN);
+            if !missing.is_empty() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
         }
+        forgone.extend(missing);
+        Ok(())
     }
 }
+
+/// Numbers of commits by writer.
+type Forgone = HashMap<i64, i64, RandomState>;
 
 const PAUSE: Duration = Duration::from_millis(250);
 /// Longest wait for commits that other replicas send again. New commits wait meanwhile.

@@ -101,6 +101,10 @@ const STEPS: [&str; 1] = ["
         version BIGINT NOT NULL,
         value BYTEA NOT NULL
     ) WITH (fillfactor = 50);
+    -- Not in daily partitions. Of a million answers of 875 MB (PostgreSQL 15, two busy cores), the deletion in one go
+    -- took 17 s and VACUUM 15 s, and DROP of a partition 0.8 s; but a thousand at a time take 30 ms, which is half a
+    -- minute of a whole day, and nobody waits for it. With partitions the key would be the task and the day: each read
+    -- would look into all of them, and none could refuse a second answer of another day.
     CREATE TABLE answers (
         task TEXT PRIMARY KEY,
         at BIGINT NOT NULL,
@@ -168,6 +172,7 @@ const STEPS: [&str; 1] = ["
     );
     CREATE INDEX uploads_by_time ON uploads (issued_at);
 
+    -- Not in daily partitions either: a row has the entries of a commit, up to 4,096, and goes by a range of its key.
     CREATE TABLE entry_batches (
         number BIGINT PRIMARY KEY,
         first_at BIGINT NOT NULL,

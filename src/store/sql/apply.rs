@@ -46,10 +46,10 @@ pub(in crate::store) fn apply_again(
     change: &Change,
 ) -> Result<Outcome> {
     let renamed = renamed(database, ledger, change)?;
-    match renamed.as_ref().unwrap_or(change) {
-        Change::Reserve(hold) => holds::insert(database, ledger, hold).map(|()| Outcome::Made),
-        change => apply(database, ledger, change, None),
+    if let Change::Reserve(hold) = renamed.as_ref().unwrap_or(change) {
+        return holds::insert(database, ledger, hold).map(|()| Outcome::Made);
     }
+    apply(database, ledger, change, None)
 }
 
 /// The change with the names that tenants have now; `None` where it has them.

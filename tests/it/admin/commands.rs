@@ -45,7 +45,7 @@ fn health_is_zero_while_the_gateway_is_ready() {
     drop(lock);
     gateway.running.drain();
     let (code, said) = failing();
-    assert!(code == Some(1) && said.contains("not ready (serving"), "{said}");
+    assert!(code == Some(1) && said.contains("not ready (draining)"), "{said}");
 }
 
 #[test]

@@ -1,22 +1,37 @@
 //! A key that is revoked at one replica is refused at all of them, and what it started there ends.
+//!
+//! To be shown: each replica refuses the key, and ends its streams, within a second of the answer to the operator, with the
+//! hints of the log or without; other keys and their streams go on; a replica that starts later refuses the key too.
 
 use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::one_gateway::{Replicas, bearer, outcome, usual};
+use super::one_gateway::{Replicas, bearer, outcome, usual, without_hints};
 use super::spread;
 use crate::harness::calls::GENERATION;
-use crate::harness::{Client, Gateway, PATIENCE, eventually, message};
+use crate::harness::postgres::{Postgres, TestDatabase};
+use crate::harness::{Client, Gateway, TENANT_KEY, eventually, let_pass, message};
 use crate::process::upgrade::clients::upstream;
 use crate::usage::kills::asked_for;
 
 /// The times from the answer to the operator are printed.
 #[test]
 fn a_revoked_key_is_refused_at_all_replicas_and_its_streams_end() {
+    check(Postgres::shared().database(), "with hints");
+}
+
+#[test]
+fn a_revoked_key_is_refused_at_replicas_that_hear_no_hints() {
+    check(without_hints(), "without hints");
+}
+
+fn check(database: TestDatabase<'static>, how: &str) {
     let upstream = upstream();
-    let replicas = Replicas::start(&usual(&upstream));
-    let (mut refused, mut cut) = (Vec::new(), Vec::new());
+    let mut replicas = Replicas::over(database, &usual(&upstream));
+    let mut others: Vec<Client> =
+        replicas.gateways.iter().map(|gateway| endless_stream(gateway, TENANT_KEY)).collect();
+    let (mut refused, mut cut, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..asked_for("DASHGATE_REPLICA_REVOCATIONS", 4) {
         let id = format!("key-{number}");
         let body = format!(r#"{{"tenant":"one","id":"{id}"}}"#);
@@ -37,10 +52,29 @@ fn a_revoked_key_is_refused_at_all_replicas_and_its_streams_end() {
             refused.extend(refusals.into_iter().map(after));
             cut.extend(ends.into_iter().map(after));
         });
+        secrets.push(key.to_owned());
     }
-    let slowest = [&refused, &cut].map(|times: &Vec<Duration>| times.iter().max().copied());
-    println!("refused: {}; streams cut: {}", spread(&mut refused), spread(&mut cut));
-    assert!(slowest.iter().all(|time| *time < Some(PATIENCE)), "{slowest:?}");
+    println!("{how}: refused: {}; streams cut: {}", spread(&mut refused), spread(&mut cut));
+    // Of few times none is the slowest of a hundred, and a machine that does much else may delay one of them.
+    for times in [&refused, &cut] {
+        let most = if times.len() >= 100 { times.len().div_ceil(100) } else { 1 };
+        let late = times.iter().filter(|time| **time > SOON).count();
+        assert!(late <= most, "{late} of {} took longer than {SOON:?}: {times:?}", times.len());
+    }
+    for other in &mut others {
+        // The first of them have what came before.
+        for _ in 0..20 {
+            let_pass(Duration::from_millis(20));
+            let mut bytes = [0; 64 * 1024];
+            let read = other.reader().read(&mut bytes);
+            assert!(matches!(read, Ok(1..)), "the stream of another key has ended: {read:?}");
+        }
+    }
+    replicas.start_another(&usual(&upstream));
+    for gateway in &replicas.gateways {
+        assert_eq!(outcome(gateway, TENANT_KEY), "200");
+        assert!(secrets.iter().all(|key| outcome(gateway, key) == "revoked_key"), "a revoked key works");
+    }
 }
 
 /// A stream that goes on for as long as its key is good.
@@ -64,3 +98,5 @@ fn end_of(mut stream: Client) -> Instant {
     eventually("the stream ends", || matches!(stream.reader().read(&mut bytes), Ok(0) | Err(_)));
     Instant::now()
 }
+
+const SOON: Duration = Duration::from_secs(1);

@@ -38,6 +38,13 @@ pub(super) struct Replica {
     seen: Arc<Seen>,
 }
 
+impl Replica {
+    /// What other replicas have done, as this one was told.
+    pub(super) fn seen(&self) -> Vec<String> {
+        self.seen.0.lock().clone()
+    }
+}
+
 pub(super) fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
     let store = Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store");
     let seen = Arc::new(Seen::default());
@@ -45,16 +52,16 @@ pub(super) fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
     Replica { store, seen }
 }
 
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("a date");
     SystemTime::UNIX_EPOCH + Duration::from_millis(since.as_millis().try_into().expect("a time"))
 }
 
-fn claim(id: &str) -> Change {
+pub(super) fn claim(id: &str) -> Change {
     Change::Claim { task: task(id, now()).into(), answer: None, hold: None, request: None }
 }
 
-fn key(id: &str) -> KeyRecord {
+pub(super) fn key(id: &str) -> KeyRecord {
     KeyRecord {
         id: id.into(),
         tenant: "one".into(),
