@@ -198,9 +198,10 @@ pub(super) fn entry(
     flags: EntryFlags,
     exchange: &Exchange,
 ) -> Entry {
-    let submitted_at = exchange.ledger().now() - exchange.stopwatch.began().elapsed();
+    let now = exchange.ledger().now();
+    let submitted_at = now - exchange.stopwatch.began().elapsed();
     let terms = exchange.permit().tenant().billing.terms(&model, submitted_at);
-    entry_on_terms(source, model, usage, flags, exchange, Begun { at: submitted_at, terms })
+    entry_on_terms(source, model, usage, flags, exchange, Begun { at: submitted_at, terms }, now)
 }
 
 /// Begin of what is paid for, and the terms that held then; `None` where nothing is paid.
@@ -218,8 +219,8 @@ pub(super) fn entry_on_terms(
     flags: EntryFlags,
     exchange: &Exchange,
     begun: Begun,
+    now: SystemTime,
 ) -> Entry {
-    let now = exchange.ledger().now();
     let (permit, directory) = (exchange.permit(), exchange.directory());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();

@@ -176,7 +176,8 @@ impl SocketMeter {
         tasks.entered += 1;
         let source = EntrySource::Socket(format!("{}/{}", self.id, tasks.entered).into());
         let model = Some(model).filter(|model| !model.is_empty()).or_else(|| exchange.model.get().cloned());
-        let entry = entry_on_terms(source, model.unwrap_or_default(), usage, flags, exchange, begun);
+        let (model, now) = (model.unwrap_or_default(), exchange.ledger().now());
+        let entry = entry_on_terms(source, model, usage, flags, exchange, begun, now);
         enter(entry, exchange);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -207,7 +208,7 @@ const fn repeated(byte: u8) -> u64 {
 /// The place of the object under the name `usage`, where `"usage"` stands in the text once. That it is a field of the
 /// outermost object is for [`ends_behind`] to tell.
 pub(super) fn sole_usage(text: &[u8]) -> Option<usize> {
-    let mut places = memmem::find_iter(text, NAME);
+    let mut places = NAME_FINDER.find_iter(text);
     let at = places.next()?;
     // Behind a backslash, the name's first quote is part of a longer text.
     let is_sole = places.next().is_none() && !text[..at].ends_with(b"\\");
@@ -227,32 +228,17 @@ pub(super) fn ends_behind(text: &[u8], value_end: usize) -> bool {
     text.get(at) == Some(&b'}') && past_space(text, at + 1) == text.len()
 }
 
-/// Search for texts that may have an object under the name `usage`: most events of a stream have none, and need no
-/// reader. To make the search takes 200 instructions, more than a search through an event of 300 bytes.
-#[derive(Debug)]
-pub(super) struct UsageSearch(memmem::Finder<'static>);
-
-impl Default for UsageSearch {
-    fn default() -> Self {
-        Self(memmem::Finder::new(NAME))
-    }
-}
-
-impl UsageSearch {
-    /// False if a text surely has no such object. The name can't stand in a text of JSON, where its quotes are escaped.
-    pub(super) fn may_find_in(&self, text: &[u8]) -> bool {
-        self.0.find_iter(text).any(|at| {
-            let value = text[at + NAME.len()..].trim_ascii_start().strip_prefix(b":");
-            value.is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
-        })
-    }
-}
-
-/// [`UsageSearch::may_find_in`], once.
+/// False if a text surely has no object under the name `usage`: most events of a stream have none, and need no reader. The
+/// name can't stand in a text of JSON, where its quotes are escaped.
 pub(super) fn may_have_usage(text: &[u8]) -> bool {
-    UsageSearch::default().may_find_in(text)
+    NAME_FINDER.find_iter(text).any(|at| {
+        let value = text[at + NAME.len()..].trim_ascii_start().strip_prefix(b":");
+        value.is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
+    })
 }
 
+/// To make the finder takes 300 instructions, more than a search through an event of 300 bytes.
+static NAME_FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(NAME));
 const NAME: &[u8] = b"\"usage\"";
 /// Words of eight bytes in which the beginning of a text is searched for its end.
 const NEAR_WORDS: usize = 5;

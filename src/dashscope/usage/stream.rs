@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::family;
 use super::last_field::last_field;
-use super::object::{self, UsageSearch};
+use super::object;
 use super::reading::Reading;
 
 /// Reader of a stream in pieces, which may be cut anywhere. It holds one line, or both ends of a long one, and the last `usage`, never the stream.
@@ -29,7 +29,6 @@ pub struct StreamReader {
     last: Vec<u8>,
     /// An event behind the last `usage` may have had one that could not be read.
     missed: bool,
-    search: UsageSearch,
 }
 
 /// What a stream told until its end, or until it broke off.
@@ -152,7 +151,7 @@ impl StreamReader {
             self.events += 1;
             self.data_bytes += data.len() as u64;
         }
-        if self.search.may_find_in(data) {
+        if object::may_have_usage(data) {
             match object::fields(data, ["type", "usage", "message", "response"]) {
                 Some(fields) => self.take(fields),
                 None => self.missed = true,
