@@ -284,7 +284,7 @@ impl Rejection {
                 "A request with this Idempotency-Key is still running; ask again for its answer.".into()
             }
             Rejection::IdempotencyUnclear => {
-                "A request with this Idempotency-Key may have made a task, and its answer is lost: look at the list of tasks, and take another key to submit anew.".into()
+                "A request with this Idempotency-Key may have made a task, and its answer is lost. Send it again with the same key in some minutes, when it is known whether a task runs; with another key it may be paid for twice.".into()
             }
             Rejection::IdempotencyBody(key) => {
                 format!("The Idempotency-Key {key} belongs to a request with another body.").into()
