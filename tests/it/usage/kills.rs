@@ -119,7 +119,9 @@ pub(crate) fn configuration(simulator: &Simulator, address: SocketAddr, admin: S
         "[server]\nlisten = \"{address}\"\nworkers = 2\ntimeouts = {{ drain = \"5s\" }}\n\
          [admin]\nlisten = \"{admin}\"\ntoken = \"{ADMIN_TOKEN}\"\n\
          [[accounts]]\nname = \"main\"\nbase_url = \"http://{upstream}\"\nkeys = [\"{UPSTREAM_KEY}\"]\n\
-         exclusive = true\nquery_qps = 100000\nlist_qps = 100000\n[[mounts]]\nprefix = \"/\"\n"
+         exclusive = true\nquery_qps = 100000\nlist_qps = 100000\n\
+         pace = [{{ models = [\"*\"], requests_per_second = \"unlimited\", running = \"unlimited\" }}]\n\
+         [[mounts]]\nprefix = \"/\"\n"
     );
     for (number, (name, key_id, key)) in TENANTS.iter().enumerate() {
         let billing = audit::billing(number);
