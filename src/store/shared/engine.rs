@@ -232,7 +232,8 @@ impl SharedEngine {
             let lost = first_kept.map_or(count, |first| first - 1 - last);
             if lost > 0 {
                 tracing::error!(
-                    "{name}: it has gone back further than this replica keeps its commits, and {lost} of them are lost:                      restart all replicas, so that they know what the database knows"
+                    "{name}: it has gone back further than this replica keeps its commits, and {lost} of them are lost: restart all \
+                     replicas, so that they know what the database knows"
                 );
             }
         }
