@@ -1,12 +1,16 @@
 //! The documents are true: each link leads somewhere, each command and each fragment of a configuration is run or
-//! checked, and the tables of the guide name what the program has.
+//! checked, the tables of the guide name what the program has, and the guide says the same in both languages.
 
+mod answers;
 mod blocks;
 mod commands;
+mod configurations;
+mod examples;
 mod links;
 mod shell;
 mod tables;
-mod upstream;
+mod walk;
+mod world;
 
 use std::fs;
 use std::path::Path;

@@ -1,25 +1,63 @@
-//! The code blocks of the documents, by language: each language has its check.
-
-use std::path::Path;
-use std::process::Command;
-
-use dashgate::config::{Config, EventType};
-use strum::VariantArray;
-use tempfile::TempDir;
-use toml::{Table, Value};
+//! The code blocks of the documents. Each has a language that has a check, and is run, checked, or marked: the line
+//! `<!-- not run: REASON -->` before a block says why no test runs it.
 
 use super::documents;
-use super::shell::heredocs;
-use super::upstream::WEBHOOK_SECRET;
-use crate::clients::ClientScript;
-use crate::harness::tls::Authority;
+use super::shell::commands;
 
 /// A block of code in a document.
+#[derive(Debug, Clone)]
 pub(super) struct Block {
-    /// File and line.
-    pub(super) place: String,
-    language: String,
+    /// The document's path.
+    pub(super) page: String,
+    /// The line of the block's fence.
+    line: usize,
+    pub(super) language: String,
     pub(super) text: String,
+    /// Why no test runs the block, if its page says so.
+    pub(super) mark: Option<String>,
+    /// True for JSON that the shell block before it prints.
+    pub(super) is_answer: bool,
+}
+
+/// What the tests do with a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Run,
+    /// The program reads the block, and takes it.
+    Checked,
+    /// The page says why it can't be run.
+    Marked,
+}
+
+impl Block {
+    /// File and line.
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}", self.page, self.line)
+    }
+
+    pub(super) fn fate(&self) -> Fate {
+        match &*self.language {
+            _ if self.mark.is_some() => Fate::Marked,
+            "python" | "js" => Fate::Run,
+            "sh" if is_for_readers(&self.page) => Fate::Run,
+            "json" if self.is_answer => Fate::Run,
+            _ => Fate::Checked,
+        }
+    }
+
+    /// True if the block prints JSON: what a call of the API answers.
+    fn prints_json(&self) -> bool {
+        let of_json = |words: &Vec<String>| {
+            words.first().is_some_and(|word| word == "curl") || words.iter().any(|word| word == "--json")
+        };
+        self.language == "sh" && self.fate() == Fate::Run && commands(&self.text).iter().any(of_json)
+    }
+}
+
+/// True for the pages whose shell blocks are run. The others are for people who change the program: their commands build
+/// and measure it.
+fn is_for_readers(page: &str) -> bool {
+    page == "README.md" || page.starts_with("deploy/guide/")
 }
 
 /// The blocks of this language.
@@ -29,123 +67,101 @@ pub(super) fn blocks(language: &str) -> Vec<Block> {
     found
 }
 
-fn all() -> Vec<Block> {
-    let mut found = Vec::new();
-    for (path, text) in documents() {
-        let mut open: Option<Block> = None;
-        for (number, line) in text.lines().enumerate() {
-            match (&mut open, line.strip_prefix("```")) {
-                (None, Some(language)) => {
-                    let place = format!("{path}:{}", number + 1);
-                    open = Some(Block { place, language: language.to_owned(), text: String::new() });
-                }
-                (Some(_), Some(_)) => found.extend(open.take()),
-                (Some(block), None) => block.text += &format!("{line}\n"),
-                (None, None) => {}
+/// The blocks of this language that are not marked.
+pub(super) fn unmarked(language: &str) -> Vec<Block> {
+    blocks(language).into_iter().filter(|block| block.fate() != Fate::Marked).collect()
+}
+
+pub(super) fn all() -> Vec<Block> {
+    documents().into_iter().flat_map(|(page, text)| of_page(&page, &text)).collect()
+}
+
+/// The blocks of a page.
+pub(super) fn of_page(page: &str, text: &str) -> Vec<Block> {
+    let mut found: Vec<Block> = Vec::new();
+    let mut open: Option<Block> = None;
+    let mut before = "";
+    for (number, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(language)) => {
+                let is_answer = language == "json" && found.last().is_some_and(Block::prints_json);
+                open = Some(Block {
+                    page: page.to_owned(),
+                    line: number + 1,
+                    language: language.to_owned(),
+                    text: String::new(),
+                    mark: reason(before).map(str::to_owned),
+                    is_answer,
+                });
             }
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (Some(block), None) => block.text += &format!("{line}\n"),
+            (None, None) => {}
         }
-        assert!(open.is_none(), "{path}: a block has no end");
+        before = line;
     }
+    assert!(open.is_none(), "{page}: a block has no end");
     found
 }
+
+/// The reason that a mark gives.
+fn reason(line: &str) -> Option<&str> {
+    line.strip_prefix(MARK)?.strip_suffix("-->").map(str::trim)
+}
+
+const MARK: &str = "<!-- not run:";
+/// Shortest reason, in bytes: two or three words.
+const SHORTEST_REASON: usize = 12;
 
 #[test]
 fn each_block_is_of_a_language_that_has_a_check() {
     for block in all() {
-        // The check of sh is in `commands`, the others are in this file.
-        let has_check = ["toml", "python", "js", "json", "sh"].contains(&&*block.language);
-        assert!(has_check, "{}: nothing checks {:?}", block.place, block.language);
+        // The checks stand in `walk` and `commands`, `configurations`, `examples`, and `answers`.
+        let has_check = ["sh", "toml", "python", "js", "json"].contains(&&*block.language);
+        assert!(has_check, "{}: nothing checks {:?}", block.place(), block.language);
     }
 }
 
 #[test]
-fn each_fragment_of_a_configuration_is_one_that_the_gateway_takes() {
-    let fragments = blocks("toml").into_iter().map(|block| (block.place, block.text));
-    let written = blocks("sh").into_iter().flat_map(|block| {
-        let files = heredocs(&block.text).into_iter().filter(|(name, _)| name.ends_with(".toml"));
-        files.map(move |(_, text)| (block.place.clone(), text)).collect::<Vec<_>>()
-    });
-    let mut checked = 0;
-    for (place, text) in fragments.chain(written) {
-        let mut document: Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{place}: {error}"));
-        for (key, value) in least() {
-            document.entry(key).or_insert(value);
+fn each_mark_stands_before_a_block_and_has_a_reason() {
+    for (page, text) in documents() {
+        let marks = text.lines().filter(|line| line.starts_with("<!--") && line.contains("not run")).count();
+        let marked: Vec<Block> =
+            of_page(&page, &text).into_iter().filter(|block| block.mark.is_some()).collect();
+        assert_eq!(marks, marked.len(), "{page}: a mark is `{MARK} REASON -->`, on the line before a block");
+        for block in marked {
+            let reason = block.mark.as_deref().unwrap_or_default();
+            assert!(
+                reason.len() >= SHORTEST_REASON,
+                "{}: a mark without a reason: {reason:?}",
+                block.place()
+            );
         }
-        let folder = TempDir::new().expect("a folder");
-        provide(&document, folder.path(), &Authority::new());
-        let environment = |name: &str| match name.ends_with("_HOOK") {
-            true => Some(WEBHOOK_SECRET.to_owned()),
-            false => Some(format!("sk-0123456789abcdef-{name}")),
-        };
-        let text = toml::to_string(&document).expect("TOML");
-        if let Err(faults) = Config::parse(&text, folder.path(), &environment) {
-            panic!("{place}: {faults:#?}");
-        }
-        checked += 1;
     }
-    assert!(checked >= 9, "fragments checked: {checked}");
 }
 
-/// The tables that every configuration needs.
-fn least() -> Table {
-    toml::from_str(
-        r#"
-        accounts = [{ name = "main", base_url = "https://h", keys = ["sk-1"] }]
-        tenants = [{ name = "t" }]
-        "#,
-    )
-    .expect("TOML")
-}
-
-/// Writes the files that a configuration names.
-fn provide(table: &Table, folder: &Path, authority: &Authority) {
-    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).expect("written");
-    let name = |key: &str| table.get(key).and_then(Value::as_str);
-    if let (Some(certificate), Some(key)) = (name("cert"), name("key")) {
-        let identity = authority.server();
-        write(certificate, identity.certificate);
-        write(key, identity.key);
-    }
-    if let Some(file) = name("client_ca") {
-        write(file, authority.pem());
-    }
-    if let Some(file) = name("client_crl") {
-        write(file, authority.revoking(&[1]));
-    }
-    for file in ["key_file", "password_file"].into_iter().filter_map(name) {
-        write(file, format!("sk-0123456789abcdef-{file}"));
-    }
-    for value in table.values() {
-        let tables = value.as_array().into_iter().flatten().chain([value]).filter_map(Value::as_table);
-        tables.for_each(|inner| provide(inner, folder, authority));
+/// Says for each language what became of its blocks.
+#[test]
+fn blocks_are_run_and_checked_in_each_language() {
+    for (language, folder) in [("English", "deploy/guide/en/"), ("Chinese", "deploy/guide/zh/")] {
+        let blocks = all().into_iter().filter(|block| block.page.starts_with(folder));
+        let fates: Vec<Fate> = blocks.map(|block| block.fate()).collect();
+        let count = |fate: Fate| fates.iter().filter(|other| **other == fate).count();
+        let [run, checked, marked] = [Fate::Run, Fate::Checked, Fate::Marked].map(count);
+        let said =
+            format!("\n{language} guide: {run} blocks run, {checked} checked, {marked} marked as not run\n");
+        // Past the capture of a passing test's output.
+        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).expect("standard error");
+        assert!(run > 0 && checked > 0 && marked > 0, "{said}");
     }
 }
 
 #[test]
-fn the_python_examples_run_against_the_gateway() {
-    assert!(!blocks("python").is_empty());
-    ClientScript::python("documents.py").run();
-}
-
-/// Blocks of JSON are payloads of webhooks.
-#[test]
-fn each_payload_is_of_an_event_that_there_is() {
-    for block in blocks("json") {
-        let payload: serde_json::Value =
-            serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{}: {error}", block.place));
-        let is_known = EventType::VARIANTS.iter().any(|event| payload["type"] == event.name());
-        assert!(is_known && payload["data"].is_object(), "{}: {payload}", block.place);
-    }
-}
-
-#[test]
-fn each_block_for_node_can_be_read() {
-    crate::clients::installed("");
-    let folder = TempDir::new().expect("a folder");
-    for block in blocks("js") {
-        let file = folder.path().join("block.mjs");
-        std::fs::write(&file, &block.text).expect("written");
-        let output = Command::new("node").arg("--check").arg(&file).output().expect("node");
-        assert!(output.status.success(), "{}: {}", block.place, String::from_utf8_lossy(&output.stderr));
-    }
+fn a_mark_and_an_answer_are_found_where_they_are() {
+    let text = "```sh\ncurl u\n```\n\n```json\n{}\n```\n<!-- not run: no account -->\n```sh\ncurl u\n```\n```json\n{}\n```\n";
+    let found = of_page("README.md", text);
+    let fates: Vec<Fate> = found.iter().map(Block::fate).collect();
+    assert_eq!(fates, [Fate::Run, Fate::Run, Fate::Marked, Fate::Checked]);
+    assert_eq!((found[2].mark.as_deref(), found[2].place()), (Some("no account"), "README.md:9".to_owned()));
+    assert_eq!(reason("<!-- not run: -->"), Some(""));
 }

@@ -1,5 +1,5 @@
-//! The shell commands of the documents. Commands of dashgate are read by the program itself, curl is run, and for all
-//! others the program is known and the files are there.
+//! The shell commands of the documents, also of blocks that are marked as not run: commands of dashgate are read by the
+//! program itself, and for all others the program is known and the files are there.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -7,13 +7,12 @@ use std::process::{Command, Stdio};
 
 use super::blocks::blocks;
 use super::shell::{commands, heredocs};
-use super::{documents, in_backticks, read, root, upstream};
-use crate::harness::ADMIN_TOKEN;
+use super::{documents, in_backticks, read, root};
 
 /// All simple commands, each with the place of its block.
 fn all() -> impl Iterator<Item = (String, Vec<String>)> {
     let of_a_block = |block: super::blocks::Block| {
-        let place = block.place;
+        let place = block.place();
         commands(&block.text).into_iter().map(move |words| (place.clone(), words))
     };
     blocks("sh").into_iter().flat_map(of_a_block)
@@ -24,11 +23,11 @@ fn each_block_is_sound_shell() {
     for block in blocks("sh") {
         let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash");
         bash.stdin.take().expect("a pipe").write_all(block.text.as_bytes()).expect("written");
-        assert!(bash.wait().expect("its end").success(), "{}:\n{}", block.place, block.text);
+        assert!(bash.wait().expect("its end").success(), "{}:\n{}", block.place(), block.text);
         for (name, _) in heredocs(&block.text) {
-            // `blocks` checks configurations, and `deploy::kubernetes` this kustomization.
+            // `configurations` checks configurations, and `deploy::kubernetes` this kustomization.
             let has_check = name.ends_with(".toml") || name == "kustomization.yaml";
-            assert!(has_check, "{}: nothing checks {name}", block.place);
+            assert!(has_check, "{}: nothing checks {name}", block.place());
         }
     }
 }
@@ -56,7 +55,7 @@ fn each_command_has_a_program_and_its_files() {
                 is_read(&place, &arguments[image + 1..]);
             }
             "cargo" => is_of_cargo(&place, arguments),
-            // `each_curl_command_gets_an_answer` runs them.
+            // `walk` runs them.
             "curl" => {}
             path if OURS.iter().any(|folder| path.starts_with(folder)) => {}
             other => assert!(SYSTEM.contains(&other), "{place}: nothing is known of {other}"),
@@ -79,49 +78,6 @@ fn each_command_of_dashgate_that_the_text_names_is_one() {
         let words: Vec<&str> = code.split_whitespace().skip(1).collect();
         is_read(&path, &words);
     }
-}
-
-#[test]
-fn the_key_commands_of_the_guide_do_what_they_say() {
-    let world = upstream::World::start();
-    let mut run = 0;
-    for (place, words) in all() {
-        let is_of_keys = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["dashgate", "keys", ..] => true,
-            // The guide makes keys for a tenant that it has made.
-            ["dashgate", "tenants", "create" | "set" | "suspend" | "resume" | "delete", ..] => true,
-            _ => false,
-        };
-        // A command with `--admin` asks another gateway, with files that are not there; `is_read` checks its options.
-        if !is_of_keys || words.iter().any(|word| word == "--admin") {
-            continue;
-        }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
-        command.env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN).env("DASHGATE_ADMIN_URL", world.admin());
-        let output = command.args(&words[1..]).output().expect("the dashgate binary");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{place}: {words:?}: {said}");
-        run += 1;
-    }
-    assert!(run >= 4, "commands run: {run}");
-}
-
-#[test]
-fn each_curl_command_gets_an_answer() {
-    crate::clients::installed("curl");
-    let world = upstream::World::start();
-    let mut run = 0;
-    for (place, words) in all().filter(|(_, words)| words[0] == "curl") {
-        let words: Vec<String> = words[1..].iter().map(|word| world.put_in(word)).collect();
-        let reaches = |word: &String| word.starts_with(&world.clients()) || word.starts_with(&world.admin());
-        assert!(words.iter().any(reaches), "{place}: {words:?} names no address of a gateway");
-        let options = ["--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "--max-time", "20"];
-        let output = Command::new("curl").args(options).args(&words).output().expect("curl");
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{place}: {words:?}: {}", String::from_utf8_lossy(&said));
-        run += 1;
-    }
-    assert!(run >= 10, "commands run: {run}");
 }
 
 /// Checks that the program knows the subcommand and each option: with `--help` it reads all words, and does nothing.

@@ -24,14 +24,17 @@ pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
                 word.get_or_insert_default().push_str(&format!("${inner}"));
             }
             '#' if word.is_none() => while letters.next_if(|next| *next != '\n').is_some() {},
-            ' ' | '\n' | ';' | '|' | '&' | '>' | '<' => {
+            '>' | '<' => {
+                // The number of a descriptor, as in `2>`, is no word.
+                words.extend(word.take().filter(|word| !word.bytes().all(|byte| byte.is_ascii_digit())));
+                while letters.next_if(|next| ">&".contains(*next)).is_some() {}
+                // The redirection's file is the next word, so that `without_redirections` can drop both.
+                words.push(letter.to_string());
+            }
+            ' ' | '\n' | ';' | '|' | '&' => {
                 words.extend(word.take());
                 if "\n;|&".contains(letter) && !words.is_empty() {
                     found.push(std::mem::take(&mut words));
-                }
-                if "<>".contains(letter) {
-                    // The redirection's file is the next word, so that `without_redirections` can drop both.
-                    words.push(letter.to_string());
                 }
             }
             other => word.get_or_insert_default().push(other),
@@ -44,12 +47,26 @@ pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
     found.into_iter().map(without_redirections).collect()
 }
 
-/// Takes `(...)` from the text, and notes its commands.
+/// Takes `(...)` from the text, and notes its commands. A parenthesis in quotes is no end.
 fn substituted(
     letters: &mut std::iter::Peekable<std::str::Chars<'_>>,
     found: &mut Vec<Vec<String>>,
 ) -> String {
-    let inner: String = letters.by_ref().skip(1).take_while(|next| *next != ')').collect();
+    let (mut inner, mut quote, mut depth) = (String::new(), None, 0);
+    for letter in letters.by_ref() {
+        match (quote, letter) {
+            (Some(open), letter) if letter == open => quote = None,
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '(') => depth += 1,
+            (None, ')') => depth -= 1,
+            (Some(_) | None, _) => {}
+        }
+        if depth == 0 {
+            break;
+        }
+        inner.push(letter);
+    }
+    inner.remove(0);
     found.extend(commands(&inner));
     format!("({inner})")
 }
@@ -67,12 +84,12 @@ fn without_redirections(words: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// The files that a text writes by `cat > NAME <<'END'`.
+/// The files that a text writes by `cat > NAME <<'END'`, and what it appends by `cat >> NAME <<'END'`.
 pub(super) fn heredocs(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once(HEREDOC) {
-        let name = before.rsplit("cat > ").next().expect("a name").to_owned();
+        let name = before.rsplit("cat >").next().expect("a name").trim_start_matches('>').trim().to_owned();
         let (body, after) = behind.split_once("\nEND\n").expect("its end");
         found.push((name, format!("{body}\n")));
         rest = after;
@@ -90,16 +107,16 @@ const HEREDOC: &str = " <<'END'\n";
 #[test]
 fn commands_are_told_apart() {
     let text = "A=1 sudo x --y 'a b' \\\n  \"c $D\" # no\n\ncat > f.toml <<'END'\nno command\nEND\n\
-                p | q >/dev/null && r\ne=s-$(t 1) \"u $(v)\"\n";
+                p | q >/dev/null 2>&1 && r 2 >> log &\ne=s-$(t 'a\\(b)') \"u $(v)\"\n";
     let expected = [
         &["A=1", "sudo", "x", "--y", "a b", "c $D"][..],
         &["cat"],
         &["p"],
         &["q"],
-        &["r"],
-        &["t", "1"],
+        &["r", "2"],
+        &["t", "a\\(b)"],
         &["v"],
-        &["e=s-$(t 1)", "u $(v)"],
+        &["e=s-$(t 'a\\(b)')", "u $(v)"],
     ];
     assert_eq!(commands(text), expected);
     assert_eq!(heredocs(text), [("f.toml".to_owned(), "no command\n".to_owned())]);
