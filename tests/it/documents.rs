@@ -6,10 +6,12 @@ mod blocks;
 mod commands;
 mod configurations;
 mod examples;
+mod languages;
 mod links;
 mod shell;
 mod tables;
 mod walk;
+mod words;
 mod world;
 
 use std::fs;

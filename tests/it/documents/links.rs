@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::{documents, guide, read, root};
+use super::words::rows_below;
+use super::{documents, read, root};
 
 #[test]
 fn every_link_leads_somewhere() {
@@ -28,19 +29,45 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn the_index_and_the_readme_lead_to_every_page_of_the_guide() {
-    let pages = documents().into_iter().filter_map(|(path, _)| {
-        let page = path.strip_prefix("deploy/guide/en/")?;
-        (page != "index.md").then(|| page.to_owned())
+fn a_door_leads_to_each_index_and_the_index_to_every_page() {
+    for (door, index) in
+        [("README.md", "deploy/guide/en/index.md"), ("deploy/guide/zh/README.md", "deploy/guide/zh/index.md")]
+    {
+        let targets: BTreeSet<String> = linked_from(door);
+        assert!(targets.contains(index), "{door} does not lead to {index}");
+        let folder = Path::new(index).parent().expect("a folder").display().to_string();
+        let pages = documents().into_iter().map(|(path, _)| path).filter(|path| path.starts_with(&folder));
+        let pages: Vec<String> = pages.filter(|path| path != index && path != door).collect();
+        assert!(pages.len() > 5, "{pages:?}");
+        let linked = linked_from(index);
+        for page in pages {
+            assert!(linked.contains(&page), "{index} does not lead to {page}");
+        }
+    }
+}
+
+/// The files to which a page links.
+fn linked_from(page: &str) -> BTreeSet<String> {
+    let targets = links(&read(page)).into_iter().map(|link| {
+        let file = link.split('#').next().unwrap_or_default();
+        beside(page, file).display().to_string()
     });
-    let pages: BTreeSet<String> = pages.collect();
-    assert!(pages.len() > 5, "{pages:?}");
-    let linked: BTreeSet<String> = links(&guide("index.md")).into_iter().collect();
-    let from_readme = links(&read("README.md"));
-    for page in pages {
-        assert!(linked.contains(&page), "the index does not lead to {page}");
-        let path = format!("deploy/guide/en/{page}");
-        assert!(from_readme.contains(&path), "the README does not lead to {page}");
+    targets.collect()
+}
+
+/// What users of other gateways ask has an answer on some page.
+#[test]
+fn each_question_that_is_asked_often_leads_to_its_answer() {
+    for (page, heading) in [
+        ("deploy/guide/en/troubleshooting.md", "## Questions that are asked often"),
+        ("deploy/guide/zh/troubleshooting.md", "## 常见问题"),
+    ] {
+        let rows = rows_below(page, heading);
+        assert!(rows.len() >= 10, "{page}: questions: {}", rows.len());
+        for row in rows {
+            let place = row.last().map(|cell| links(cell)).unwrap_or_default();
+            assert!(!place.is_empty(), "{page}: no link for {row:?}");
+        }
     }
 }
 
@@ -53,14 +80,14 @@ fn a_link_and_an_anchor_are_found_where_they_are() {
 }
 
 /// The targets of a text's links, without those in code.
-fn links(text: &str) -> Vec<String> {
+pub(super) fn links(text: &str) -> Vec<String> {
     let prose = outside_of_fences(text).collect::<Vec<_>>().join("\n");
     let prose: String = prose.split('`').step_by(2).collect();
     prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
 }
 
 /// The names by which the headings of a page are linked to, as GitHub makes them.
-fn anchors(text: &str) -> BTreeSet<String> {
+pub(super) fn anchors(text: &str) -> BTreeSet<String> {
     let headings = outside_of_fences(text).filter_map(|line| {
         let title = line.trim_start_matches('#');
         (title.len() < line.len()).then(|| title.trim().to_lowercase())
@@ -72,7 +99,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-fn outside_of_fences(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn outside_of_fences(text: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     text.lines().filter(move |line| {
         let is_fence = line.starts_with("```");
