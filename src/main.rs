@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
+use dashgate::cli::guide::{self, GuidePlace};
 use dashgate::cli::store::{StoreCommand, StoreFailure};
 use dashgate::cli::{
     accounts, audit, check, demo, health, keys, orphans, prices, reload, store, tasks, tenants, tokens,
@@ -128,17 +129,37 @@ fn main() -> ExitCode {
         Command::Check(options) => check(&options),
         Command::Demo(options) => demonstrate(&options),
         Command::Sim(options) => simulate(*options),
-        Command::Keys(options) => administer("keys", keys::run(&options, admin_token(), say)),
-        Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
-        Command::Webhooks(options) => administer("webhooks", webhooks::run(&options, admin_token(), say)),
-        Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
-        Command::Tasks(options) => administer("tasks", tasks::run(&options, admin_token(), say)),
-        Command::Tokens(options) => administer("tokens", tokens::run(&options, admin_token(), say)),
-        Command::Accounts(options) => administer("accounts", accounts::run(&options, admin_token(), say)),
-        Command::Audit(options) => administer("audit", audit::run(&options, admin_token(), say)),
-        Command::Reload(options) => administer("reload", reload::run(&options, admin_token(), say)),
-        Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
-        Command::Health(options) => administer("health", health::run(&options, say)),
+        Command::Keys(options) => {
+            administer("keys", GuidePlace::Keys, keys::run(&options, admin_token(), say))
+        }
+        Command::Orphans(options) => {
+            administer("orphans", GuidePlace::Orphans, orphans::run(&options, admin_token(), say))
+        }
+        Command::Webhooks(options) => {
+            administer("webhooks", GuidePlace::Webhooks, webhooks::run(&options, admin_token(), say))
+        }
+        Command::Tenants(options) => {
+            administer("tenants", GuidePlace::Tenants, tenants::run(&options, admin_token(), say))
+        }
+        Command::Tasks(options) => {
+            administer("tasks", GuidePlace::Tasks, tasks::run(&options, admin_token(), say))
+        }
+        Command::Tokens(options) => {
+            administer("tokens", GuidePlace::BrowserTokens, tokens::run(&options, admin_token(), say))
+        }
+        Command::Accounts(options) => {
+            administer("accounts", GuidePlace::Accounts, accounts::run(&options, admin_token(), say))
+        }
+        Command::Audit(options) => {
+            administer("audit", GuidePlace::Audit, audit::run(&options, admin_token(), say))
+        }
+        Command::Reload(options) => {
+            administer("reload", GuidePlace::Reload, reload::run(&options, admin_token(), say))
+        }
+        Command::Usage(options) => {
+            administer("usage", GuidePlace::Usage, usage::run(&options, admin_token(), say))
+        }
+        Command::Health(options) => administer("health", GuidePlace::Health, health::run(&options, say)),
         Command::Store(options) => work_on_store(&options),
         Command::Completions { shell } => complete(shell),
     }
@@ -179,7 +200,7 @@ fn work_on_store(options: &StoreOptions) -> ExitCode {
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(StoreFailure { problem, usage })) => {
-            complain(&format!("dashgate store: {problem}\n"));
+            complain(&format!("dashgate store: {problem}\n{}\n", GuidePlace::Store));
             if usage { bad_usage() } else { FAILED }
         }
         Err(error) => failed_start(&error),
@@ -361,11 +382,15 @@ fn admin_token() -> Option<String> {
 }
 
 /// Runs a command that is a client of a gateway's admin API.
-fn administer(name: &str, command: impl Future<Output = Result<(), AdminFailure>>) -> ExitCode {
+fn administer(
+    name: &str,
+    place: GuidePlace,
+    command: impl Future<Output = Result<(), AdminFailure>>,
+) -> ExitCode {
     match run(command) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(AdminFailure { problem, usage, code: _ })) => {
-            complain(&format!("dashgate {name}: {problem}\n"));
+            complain(&format!("dashgate {name}: {problem}\n{place}\n"));
             if usage { bad_usage() } else { FAILED }
         }
         Err(error) => failed_start(&error),
@@ -392,17 +417,18 @@ fn load(file: &ConfigFile, serves: bool) -> Result<(String, Files, Loaded), Exit
         None => match Config::sidecar(&environment) {
             Some(loaded) => ("environment".to_owned(), (Files::default(), loaded)),
             None => {
-                complain(
+                complain(&format!(
                     "no configuration: give one with -c FILE, set DASHGATE_CONFIG, or put dashgate.toml here;\n\
                      or set DASHSCOPE_API_KEY to run as a sidecar without one.\n\
-                     To see it work without any: dashgate demo\n",
-                );
+                     To see it work without any: dashgate demo\n{}\n",
+                    GuidePlace::Start
+                ));
                 return Err(bad_usage());
             }
         },
     };
     let loaded = loaded.map_err(|faults| {
-        complain(&config::report(&source, &faults));
+        complain(&(config::report(&source, &faults) + &guide::for_faults(&faults)));
         bad_usage()
     })?;
     if serves {
@@ -415,7 +441,7 @@ fn load(file: &ConfigFile, serves: bool) -> Result<(String, Files, Loaded), Exit
 }
 
 fn failed_start(error: &io::Error) -> ExitCode {
-    tracing::error!("can't start: {error}");
+    tracing::error!("can't start: {error}; {}", GuidePlace::StartFails);
     FAILED
 }
 

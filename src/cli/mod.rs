@@ -6,6 +6,7 @@ pub mod audit;
 pub mod check;
 mod columns;
 pub mod demo;
+pub mod guide;
 pub mod health;
 pub mod keys;
 pub mod orphans;

@@ -5,6 +5,7 @@ mod answers;
 mod blocks;
 mod commands;
 mod configurations;
+mod error_messages;
 mod examples;
 mod languages;
 mod links;
