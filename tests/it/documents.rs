@@ -9,6 +9,7 @@ mod error_messages;
 mod examples;
 mod languages;
 mod links;
+mod llms;
 mod shell;
 mod tables;
 mod walk;
