@@ -5,7 +5,7 @@ mod hostile_text;
 mod lists;
 mod operator;
 mod page;
-mod pictures;
+pub(crate) mod pictures;
 mod roles;
 mod tenants;
 mod words;

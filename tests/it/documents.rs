@@ -10,6 +10,7 @@ mod examples;
 mod languages;
 mod links;
 mod llms;
+mod pictures;
 mod shell;
 mod tables;
 mod walk;
