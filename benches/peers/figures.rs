@@ -60,6 +60,18 @@ impl Report {
         std::fs::write(directory.join("peers.svg"), plot::draw(&self.groups()))
     }
 
+    /// Writes the instructions of each request, in thousands, for `tests/it/instructions.rs` to compare.
+    pub(crate) fn keep_instructions(&self, directory: Option<&Path>) -> io::Result<()> {
+        let Some(directory) = directory else { return Ok(()) };
+        let mut text = INSTRUCTIONS_HEAD.to_owned();
+        for row in self.rows.iter().filter(|row| row.unit == THOUSANDS) {
+            let name = row.name.trim_start_matches("instructions of a ");
+            text += &format!("{name}: {:.1}\n", row.middle(Kind::Dashgate).unwrap_or_default());
+        }
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(directory.join("instructions.txt"), text)
+    }
+
     /// Prints everything.
     pub(crate) fn end(&self) {
         println!("\n{}", self.text());
@@ -123,6 +135,10 @@ pub(crate) fn percentile(sorted: &[u64], percent: f64) -> u64 {
     let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
+
+/// The unit of rows that count instructions.
+pub(crate) const THOUSANDS: &str = "thousands";
+const INSTRUCTIONS_HEAD: &str = "# Thousands of instructions of a request: cargo bench --bench peers -- instructions --write benches/peers\n";
 
 /// A number with three significant digits.
 fn shown(value: f64) -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Options;
-use crate::figures::Report;
+use crate::figures::{Report, THOUSANDS};
 use crate::job::Job;
 use crate::load::{self, Client, Target};
 use crate::peer::{Kind, Peer};
@@ -17,15 +17,11 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     for call in CALLS.into_iter().chain([Call::Chat]) {
         let counts = of(options, World::SMALL, call, &options.program, totals).await?;
         let name = call.name();
-        report.add(
-            &format!("instructions of a {name}"),
-            "thousands",
-            Kind::Dashgate,
-            counts.instructions / 1e3,
-        );
+        let thousands = counts.instructions / 1e3;
+        report.add(&format!("instructions of a {name}"), THOUSANDS, Kind::Dashgate, thousands);
         report.add(&format!("cache misses of a {name}"), "data lines", Kind::Dashgate, counts.misses);
     }
-    Ok(())
+    report.keep_instructions(options.write.as_deref())
 }
 
 /// Keys and tasks of the program when it is counted.

@@ -66,7 +66,7 @@ struct Options {
     #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_dashgate"))]
     program: PathBuf,
 
-    /// Writes the table and the plot here too: peers.txt and peers.svg.
+    /// Writes the table and the plot here too, peers.txt and peers.svg; instructions.txt where they are counted.
     #[arg(long, value_name = "DIRECTORY")]
     write: Option<PathBuf>,
 
@@ -149,7 +149,10 @@ fn measure(mut options: Options) -> io::Result<()> {
                 Point::Growth => growth::measure(options, &mut report).await,
             }
         })?;
-        report.keep(options.write.as_deref())?;
+        // The table of all peers is not for a run that counts instructions alone.
+        if options.points != [Point::Instructions] {
+            report.keep(options.write.as_deref())?;
+        }
     }
     report.end();
     Ok(())

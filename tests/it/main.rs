@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod housekeeping;
 mod idempotency;
+mod instructions;
 mod isolation;
 mod keys;
 mod limits;
