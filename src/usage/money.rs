@@ -1,6 +1,6 @@
 //! Amounts of money: whole billionths of the gateway's one currency. No amount is ever a binary fraction.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,11 @@ impl Amount {
 
     /// Text without zeros at its end, like `0.6`.
     pub fn short(self) -> String {
-        let text = self.to_string();
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        let mut text = String::with_capacity(LONGEST);
+        // To write to a text does not fail.
+        let _ = write!(text, "{self}");
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        text
     }
 }
 
@@ -73,6 +76,8 @@ impl fmt::Display for Amount {
 
 const UNIT: i64 = 1_000_000_000;
 const DECIMALS: usize = 9;
+/// Length of the longest text of an amount, in bytes.
+const LONGEST: usize = 21;
 
 #[cfg(test)]
 mod tests {
