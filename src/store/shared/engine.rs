@@ -11,8 +11,8 @@ use super::connect::DatabaseAddress;
 use super::follower::FollowerProgress;
 use super::kept_commits::{KEPT, KeptCommits, LatelyFollowed, WrittenCommit};
 use super::session::Session;
-use super::writers::{WRITER_LOCKS, WriterRow};
-use super::{log, resend, schema};
+use super::writers::{self, WRITER_LOCKS, WriterRow};
+use super::{log, resend};
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result as SqlResult;
@@ -79,7 +79,7 @@ impl SharedEngine {
             closing,
         };
         engine.introduce(&session)?;
-        engine.starts_alone = schema::live_writers(&session)? == 1;
+        engine.starts_alone = writers::living(Database::Shared(&session))?.len() == 1;
         engine.session = Some(session);
         Ok(engine)
     }
@@ -255,15 +255,15 @@ impl SharedEngine {
     }
 
     /// Waits until the database has these commits of other replicas, which send them again. Those that do not come in time are
-    /// forgone: their replicas have ended.
+    /// forgone: their replicas have ended, or have them no more.
     fn wait_for(
         &self,
         database: Database<'_>,
         commits: &LatelyFollowed,
         forgone: &mut Forgone,
     ) -> Result<(), StoreCause> {
-        let deadline = Instant::now() + OTHERS;
-        let mut missing: Vec<(i64, i64)> = commits
+        let began = Instant::now();
+        let mut missing: Forgone = commits
             .iter()
             .filter(|(writer, (_, at))| **writer != self.writer && at.elapsed() < KEPT)
             .map(|(writer, (number, _))| (*writer, *number))
@@ -271,20 +271,25 @@ impl SharedEngine {
             .collect();
         while !missing.is_empty() && !self.closing.is_cancelled() {
             let there = log::positions(database)?;
-            missing.retain(|(writer, number)| there.get(writer).is_none_or(|there| there < number));
-            if !missing.is_empty() && Instant::now() >= deadline {
-                tracing::error!(
-                    replicas = ?missing.iter().map(|(writer, _)| writer).collect::<Vec<_>>(),
-                    "{}: it lacks commits of other replicas, which have not sent them again",
-                    self.address.name
-                );
-                break;
+            missing.retain(|writer, number| there.get(writer).is_none_or(|there| there < number));
+            let waited = began.elapsed();
+            if waited >= SILENT && !missing.is_empty() {
+                // A replica that lives has a connection by now, over which it sends.
+                let living = if waited < OTHERS { writers::living(database)? } else { Vec::new() };
+                let gone: Forgone = missing.extract_if(|writer, _| !living.contains(writer)).collect();
+                if !gone.is_empty() {
+                    tracing::error!(
+                        replicas = ?gone.keys().collect::<Vec<_>>(),
+                        "{}: it lacks commits of other replicas, which have not sent them again",
+                        self.address.name
+                    );
+                }
+                forgone.extend(gone);
             }
             if !missing.is_empty() {
                 std::thread::sleep(LOOK_AGAIN);
             }
         }
-        forgone.extend(missing);
         Ok(())
     }
 }
@@ -293,6 +298,8 @@ impl SharedEngine {
 type Forgone = HashMap<i64, i64, RandomState>;
 
 const PAUSE: Duration = Duration::from_millis(250);
-/// Longest wait for commits that other replicas send again. New commits wait meanwhile.
-const OTHERS: Duration = Duration::from_secs(3);
+/// Wait for the connection of another replica that is to send its commits again. New commits wait meanwhile.
+const SILENT: Duration = Duration::from_secs(5);
+/// Longest wait for the commits of a replica that is connected.
+const OTHERS: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -6,6 +6,7 @@ use super::connect::DatabaseAddress;
 use super::durability::{self, DurabilityGap};
 use super::schema;
 use super::session::Session;
+use super::writers;
 use crate::config::DatabaseUrl;
 use crate::store::fault::{StoreCause, StoreFault};
 use crate::store::sql::database::Database;
@@ -20,7 +21,7 @@ pub struct ProbedDatabase {
     /// Version of the tables, and the one of this program; `None` where there are no tables yet.
     pub tables: Option<[i64; 2]>,
     /// Gateways that run with it.
-    pub gateways: i64,
+    pub gateways: usize,
     pub gaps: Vec<DurabilityGap>,
 }
 
@@ -61,7 +62,7 @@ fn look(url: &DatabaseUrl) -> Result<ProbedDatabase, StoreCause> {
         found => found.map(|found| [found, schema::CURRENT]),
     };
     check_rights(database, tables.is_some())?;
-    let gateways = if tables.is_some() { schema::live_writers(&session)? } else { 0 };
+    let gateways = if tables.is_some() { writers::living(database)?.len() } else { 0 };
     Ok(ProbedDatabase { server, tls, tables, gateways, gaps: durability::gaps(database)? })
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::connect::DatabaseAddress;
 use super::durability;
 use super::session::Session;
-use super::writers::WRITER_LOCKS;
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::SqlFault;
@@ -47,16 +46,6 @@ pub(in crate::store) fn migrate(address: &DatabaseAddress) -> Result<i64, StoreC
 pub(super) fn found(session: &Session) -> Result<Option<i64>, SqlFault> {
     let exists = Database::Shared(session).exists("SELECT 1 WHERE to_regclass('schema') IS NOT NULL", &[])?;
     if exists { version(session).map(Some) } else { Ok(None) }
-}
-
-/// The number of replicas that run with the database.
-pub(super) fn live_writers(session: &Session) -> Result<i64, SqlFault> {
-    let select = format!(
-        "SELECT count(DISTINCT objid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = {WRITER_LOCKS}
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    );
-    let count = Database::Shared(session).first(&select, &[], |row| row.integer(0))?;
-    Ok(count.unwrap_or_default())
 }
 
 /// Refuses a server that is too old or takes no changes.

@@ -90,6 +90,16 @@ pub(in crate::store) fn trim_log(database: Database<'_>) -> Result<()> {
     database.post(&writers, values![before])
 }
 
+/// The writers that live.
+pub(super) fn living(database: Database<'_>) -> Result<Vec<i64>> {
+    let select = format!(
+        "SELECT DISTINCT CAST(objid AS BIGINT) FROM pg_locks
+         WHERE locktype = 'advisory' AND granted AND classid = {WRITER_LOCKS}
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    database.all(&select, &[], |row| row.integer(0))
+}
+
 /// Keeps others from writing money until the end of the transaction.
 pub(in crate::store) fn lock_all_money(database: Database<'_>) -> Result<()> {
     let lock = "LOCK TABLE balances, holds, days_spent, entries IN SHARE ROW EXCLUSIVE MODE";

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dashgate::store::{
     Change, Entry, EntryFlags, EntrySource, Hold, MoneyLimits, Outcome, Remark, StoreHealth, TaskLimits,
@@ -11,8 +11,8 @@ use dashgate::usage::{Amount, Budget, Charge, Period};
 
 use super::shared::{Replica, claim, key, now, replica};
 use super::{task, wait};
-use crate::harness::eventually;
 use crate::harness::postgres::{Postgres, Rows, TestDatabase};
+use crate::harness::{PATIENCE, eventually, let_pass};
 
 /// Loses all rows, or those of some tables, and cuts the connections, as a fail-over does.
 fn lose(database: &TestDatabase<'_>, more: &str) {
@@ -117,7 +117,11 @@ fn what_a_database_has_lost_comes_again_once_and_in_the_order_of_its_causes() {
     for more in ["", ", writers"] {
         let (before, seen) = (known(&database, &one), [one.seen(), other.seen()]);
         lose(&database, more);
-        eventually("all is there again", || known(&database, &one) == before);
+        let deadline = Instant::now() + PATIENCE;
+        while known(&database, &one) != before && Instant::now() < deadline {
+            let_pass(Duration::from_millis(50));
+        }
+        assert_eq!(known(&database, &one), before);
         // Who was told of it before is not told again, and the next commits are heard.
         let id = format!("next{}", more.len());
         assert_eq!(wait(one.store.commit(claim(&id))), Ok(Outcome::Made));
