@@ -1,17 +1,18 @@
 //! A store that replicas share: what one of them does, the others know and can't do again.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dashgate::store::{
-    Change, EarlierSubmit, Hold, KeyRecord, KeyedSubmit, Mirror, MoneyLimits, Outcome, Store, StoreBounds,
-    StoreCause, StoreHealth, TaskLimits,
+    Change, EarlierSecrets, EarlierSubmit, Hold, KeyRecord, KeyedSubmit, Mirror, MoneyLimits, Outcome, Store,
+    StoreBounds, StoreCause, StoreHealth, TaskLimits, TokenSecret,
 };
 use dashgate::usage::{Amount, Budget, Period};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::{task, wait};
+use crate::harness::PATIENCE;
 use crate::harness::postgres::{Postgres, TestDatabase};
 
 /// Commits of the others that a replica was told of.
@@ -92,14 +93,14 @@ fn what_one_replica_has_committed_every_other_knows_after_a_look() {
         for number in 0..100 {
             let id = format!("task-{number}");
             assert_eq!(one.store.commit(claim(&id)).await, Ok(Outcome::Made));
-            other.store.catch_up().await.expect("a look");
+            look(&other).await;
             assert_eq!(other.seen.0.lock().last(), Some(&format!("claim {id}")));
         }
         assert_eq!(one.store.commit(Change::CreateKey(key("k"))).await, Ok(Outcome::Made));
         assert_eq!(other.store.commit(Change::CreateKey(key("k"))).await, Ok(Outcome::NotMade));
         let revoke = Change::RevokeKey { id: "k".into(), at: now() };
         assert_eq!(other.store.commit(revoke).await, Ok(Outcome::Made));
-        one.store.catch_up().await.expect("a look");
+        look(&one).await;
         assert_eq!(one.seen.0.lock()[100..], ["create k", "revoke k"]);
     });
     // A replica that starts later reads it all.
@@ -109,6 +110,36 @@ fn what_one_replica_has_committed_every_other_knows_after_a_look() {
     let mut keys = Vec::new();
     third.store.keys(|key| keys.push(key.revoked_at.is_some())).expect("keys");
     assert_eq!((tasks, keys), (100, vec![true]));
+}
+
+/// Takes in what others have committed. A replica without processor time may say that the database is away.
+async fn look(replica: &Replica) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(fault) = replica.store.catch_up().await {
+        assert!(Instant::now() < deadline, "{fault}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Two operators who rotate at the same moment make one secret after the other, and all replicas know which one signs.
+#[test]
+fn secrets_of_tokens_are_stored_in_the_order_in_which_they_were_made() {
+    let database = Postgres::shared().database();
+    let replicas = ["one", "other"].map(|name| replica(&database, name));
+    let made_at = now();
+    let keep = |number: usize, byte: u8, made_at, earlier| {
+        let secret = TokenSecret { bytes: [byte; 32], made_at, retires_at: None };
+        wait(replicas[number].store.commit(Change::KeepSecret { secret, earlier }))
+    };
+    let later = made_at + Duration::from_millis(1);
+    assert_eq!(keep(0, 1, made_at, EarlierSecrets::End), Ok(Outcome::Made));
+    assert_eq!(keep(1, 2, made_at, EarlierSecrets::Retire), Ok(Outcome::NotMade));
+    assert_eq!(keep(1, 3, made_at - Duration::from_secs(1), EarlierSecrets::End), Ok(Outcome::NotMade));
+    assert_eq!(keep(1, 4, later, EarlierSecrets::Retire), Ok(Outcome::Made));
+    let stored = replicas[0].store.token_secrets().expect("secrets");
+    assert_eq!(stored.iter().map(|secret| secret.bytes[0]).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(keep(0, 5, later + Duration::from_millis(1), EarlierSecrets::End), Ok(Outcome::Made));
+    assert_eq!(replicas[1].store.token_secrets().expect("secrets").len(), 1);
 }
 
 #[test]
