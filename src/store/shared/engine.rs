@@ -140,6 +140,9 @@ impl SharedEngine {
         self.has_begun = false;
         let Some(session) = self.session.take() else { return Err(StoreCause::Closed) };
         let number = self.number + 1;
+        // Before the transaction: two commits that each other's replica sees before its own is answered must not wait for
+        // each other.
+        let causes = self.followed.lately();
         let database = Database::Shared(&session);
         let prepared = work(database).and_then(|(done, commit)| {
             let body = (!commit.is_empty()).then(|| commit.log.body());
@@ -168,10 +171,10 @@ impl SharedEngine {
         }
         let Some((body, commit)) = logged else { return committed.map(|()| done).map_err(StoreCause::from) };
         match committed {
-            Ok(()) => self.keep(number, body, commit),
+            Ok(()) => self.keep(number, body, commit, causes),
             Err(fault) => match self.session_after(number) {
                 Some((session, true)) => {
-                    self.keep(number, body, commit);
+                    self.keep(number, body, commit, causes);
                     self.take_up(session);
                 }
                 Some((session, false)) => {
@@ -187,9 +190,9 @@ impl SharedEngine {
         Ok(done)
     }
 
-    fn keep(&mut self, number: i64, body: Vec<u8>, commit: WrittenCommit) {
+    fn keep(&mut self, number: i64, body: Vec<u8>, commit: WrittenCommit, causes: Arc<LatelyFollowed>) {
         self.number = number;
-        self.kept.keep(number, body, commit, self.followed.lately(), Instant::now());
+        self.kept.keep(number, body, commit, causes, Instant::now());
     }
 
     /// A new connection after a commit whose answer was lost, and whether the commit has landed. Waits for the database,
@@ -301,5 +304,5 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Wait for the connection of another replica that is to send its commits again. New commits wait meanwhile.
 const SILENT: Duration = Duration::from_secs(5);
 /// Longest wait for the commits of a replica that is connected.
-const OTHERS: Duration = Duration::from_secs(30);
+const OTHERS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
