@@ -115,7 +115,7 @@ impl AccountPoller {
         Self {
             signals: Arc::new(AccountSignals::new(account, origin)),
             state: Mutex::new(PollerState {
-                schedule: Schedule::default(),
+                schedule: Schedule::new(origin),
                 queries: CallBudget::new(rates.query, origin),
                 passed: CallBudget::new(rates.query / PASSED_SHARE, origin),
                 lists: CallBudget::new(rates.list, origin),
@@ -174,8 +174,8 @@ impl AccountPoller {
     }
 
     /// Has the querier ask for the task, not before `rest` unless a client polls it.
-    pub(super) fn follow(&self, task: &Arc<TrackedTask>, rest: Instant) {
-        self.wake_for(rest, |schedule| schedule.follow(task, rest));
+    pub(super) fn follow(&self, task: &Arc<TrackedTask>, rest: Instant, now: Instant) {
+        self.wake_for(rest, |schedule| schedule.follow(task, rest, now));
     }
 
     /// Changes the schedule, and wakes the querier if the change brings a query that is due sooner than it waits.
@@ -354,7 +354,7 @@ impl AccountPoller {
         let since = self.signals.since_origin(now);
         let mut held_elsewhere = 0;
         let is_left = |task: &TrackedTask| {
-            let polled = task.polled.load(Ordering::Acquire);
+            let polled = task.polled();
             held_elsewhere += usize::from(task.is_held_elsewhere_at(since));
             let is_left = !task.is_held() && since.saturating_sub(polled) > millis(FOLLOWED);
             if is_left {

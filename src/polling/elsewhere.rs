@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -13,12 +12,12 @@ use super::tracked_task::TrackedTask;
 /// News that is wanted, and news to tell.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
-    /// Tasks by their number of which clients here want news that another replica may have.
-    waiting: HashMap<u64, WaitingTask, RandomState>,
+    /// Tasks by their address of which clients here want news that another replica may have.
+    waiting: HashMap<usize, WaitingTask, RandomState>,
     /// Ids of the tasks of which other replicas want news; true where they hold polls.
     asked: HashMap<Arc<str>, bool, RandomState>,
-    /// Tasks by their number of which there is news that other replicas want.
-    news: HashMap<u64, Arc<TrackedTask>, RandomState>,
+    /// Tasks by their address of which there is news that other replicas want.
+    news: HashMap<usize, Arc<TrackedTask>, RandomState>,
     /// The answer to a submit was lost here.
     has_lost_submit: bool,
 }
@@ -46,7 +45,7 @@ impl Elsewhere {
     /// to be told at once.
     pub(super) fn want(&mut self, task: &Arc<TrackedTask>, patience: Duration, now: Instant) -> bool {
         let (heard, until) = (task.heard(), now + patience);
-        if let Some(waiting) = self.waiting.get_mut(&task.number) {
+        if let Some(waiting) = self.waiting.get_mut(&address(task)) {
             waiting.until = waiting.until.max(until);
             let is_told = waiting.heard == heard;
             if !is_told {
@@ -57,7 +56,7 @@ impl Elsewhere {
         if self.waiting.len() >= MOST_TASKS {
             return false;
         }
-        self.waiting.insert(task.number, WaitingTask { task: Arc::clone(task), heard, until, next: now });
+        self.waiting.insert(address(task), WaitingTask { task: Arc::clone(task), heard, until, next: now });
         true
     }
 
@@ -65,7 +64,7 @@ impl Elsewhere {
     pub(super) fn take_wanted(&mut self, now: Instant) -> WantedIds {
         let mut wanted = WantedIds::default();
         self.waiting.retain(|_, waiting| {
-            let is_held = waiting.task.held.load(Ordering::Acquire) > 0;
+            let is_held = waiting.task.is_held_here();
             let is_polled = now < waiting.until && waiting.heard == waiting.task.heard();
             let is_wanted = (is_held || is_polled) && !waiting.task.is_final();
             if is_wanted && waiting.next <= now {
@@ -116,7 +115,7 @@ impl Elsewhere {
     pub(super) fn note_news(&mut self, task: &Arc<TrackedTask>) -> bool {
         let is_first = self.news.is_empty();
         if self.news.len() < MOST_TASKS {
-            self.news.insert(task.number, Arc::clone(task));
+            self.news.insert(address(task), Arc::clone(task));
         }
         is_first
     }
@@ -127,6 +126,11 @@ impl Elsewhere {
     }
 }
 
+/// The task's address, which no other task has while a map holds the task.
+fn address(task: &Arc<TrackedTask>) -> usize {
+    Arc::as_ptr(task).addr()
+}
+
 /// Tasks of each kind. An account answers some twenty queries a second; the lists tell of the rest.
 const MOST_TASKS: usize = 2_048;
 /// Time after which the leader is told again of a task of which nothing was heard.
@@ -134,6 +138,7 @@ const TOLD_AGAIN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::time::SystemTime;
 
     use super::*;
@@ -145,7 +150,7 @@ mod tests {
     fn task(number: u64, now: Instant) -> Arc<TrackedTask> {
         let record = TaskRecord::sample(&number.to_string(), SystemTime::UNIX_EPOCH);
         let signals = Arc::new(AccountSignals::new(&"main".into(), now));
-        Arc::new(TrackedTask::new(number, record.into(), signals, now))
+        Arc::new(TrackedTask::new(record.into(), signals))
     }
 
     fn polled(ids: &[&str]) -> WantedIds {
@@ -177,14 +182,14 @@ mod tests {
         let start = Instant::now();
         let mut elsewhere = Elsewhere::default();
         let task = task(1, start);
-        task.held.store(1, Ordering::Relaxed);
+        task.watch().held.store(1, Ordering::Relaxed);
         elsewhere.want(&task, PATIENCE, start);
         let held = WantedIds { held: vec!["1".into()], polled: Vec::new() };
         for half in 0..100 {
             task.wake();
             assert_eq!(elsewhere.take_wanted(start + half * TOLD_AGAIN), held);
         }
-        task.held.store(0, Ordering::Relaxed);
+        task.watch().held.store(0, Ordering::Relaxed);
         assert_eq!(elsewhere.take_wanted(start + 100 * TOLD_AGAIN), WantedIds::default());
         assert_eq!(elsewhere.next_told(), None);
     }

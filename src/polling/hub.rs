@@ -3,7 +3,7 @@
 //! [`super::poll`], the sending in [`super::querier`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
@@ -24,13 +24,14 @@ use super::tracked_task::{HELD_EVERY, TaskAnswer, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::{LIFETIME, NamedTask, Status};
 use crate::store::{Change, Mirror, TaskRecord};
+use crate::tasks::by_id::TasksById;
 use crate::tasks::index::TaskIndex;
 
 /// All workers share the hub.
 #[derive(Debug)]
 pub struct PollHub {
     pub(super) subscribers: TaskEndSubscribers,
-    pub(super) tracked: DashMap<Arc<str>, Arc<TrackedTask>, RandomState>,
+    pub(super) tracked: TasksById<TrackedTask>,
     pub(super) pollers: DashMap<Arc<str>, Arc<AccountPoller>, RandomState>,
     turns: DashMap<Arc<str>, Arc<CallTurns>, RandomState>,
     /// Hands each new poller to the querier.
@@ -39,7 +40,6 @@ pub struct PollHub {
     pub(super) end_searches: EndSearches,
     /// Present where other replicas may lead accounts.
     pub(super) replicas: Option<OtherReplicas>,
-    numbers: AtomicU64,
     origin: Instant,
     /// Cancelled once no poll is held any longer.
     pub(super) released: CancellationToken,
@@ -96,14 +96,13 @@ impl PollHub {
         let replicas = subscribers.index.shared_store().map(OtherReplicas::new);
         let hub = Self {
             subscribers,
-            tracked: DashMap::default(),
+            tracked: TasksById::default(),
             pollers: DashMap::default(),
             turns: DashMap::default(),
             opened,
             answers: Mutex::default(),
             end_searches: EndSearches::default(),
             replicas,
-            numbers: AtomicU64::new(0),
             // A moment past: no time since the origin is zero, which stands for never.
             origin: now - Duration::from_millis(1),
             released: CancellationToken::new(),
@@ -137,14 +136,12 @@ impl PollHub {
 
     pub(super) fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {
         let poller = self.account_poller(&record.account);
-        let id = Arc::clone(&record.id);
-        let fresh = || {
-            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            Arc::new(TrackedTask::new(number, record, Arc::clone(&poller.signals), now))
-        };
-        let task = Arc::clone(self.tracked.entry(id).or_insert_with(fresh).value());
+        let task = self.tracked.get(&record.id).unwrap_or_else(|| {
+            let new = Arc::new(TrackedTask::new(record, Arc::clone(&poller.signals)));
+            self.tracked.add(new, |_| {}).0
+        });
         if !self.released.is_cancelled() {
-            poller.follow(&task, rest);
+            poller.follow(&task, rest, now);
         }
         task
     }
@@ -189,10 +186,10 @@ impl PollHub {
         if let Some(task) = self.tracked.get(id) {
             let has_expired = task.is_final() && task.is_forgotten(date);
             if !has_expired {
-                return Some(Arc::clone(&task));
+                return Some(task);
             }
         }
-        self.tracked.remove_if(id, |_, task| task.is_final());
+        self.tracked.remove_if(id, TrackedTask::is_final);
         let task = self.task_index().task(id)?;
         Some(self.follow(task, now + REST, now))
     }
@@ -200,7 +197,7 @@ impl PollHub {
     /// Notes that the known status of the task is out of date: a cancel was accepted, or the task has ended with its
     /// submit.
     pub fn invalidate(&self, id: &str, now: Instant) {
-        let Some(task) = self.tracked.get(id).map(|task| Arc::clone(&task)) else { return };
+        let Some(task) = self.tracked.get(id) else { return };
         task.invalidate();
         self.want(&task, now + AFTER_CANCEL, now);
     }
@@ -210,14 +207,14 @@ impl PollHub {
         if self.want_elsewhere(task, now) {
             return;
         }
-        self.account_poller(task.account()).wake_for(due, |schedule| schedule.want(task.number, due));
+        self.account_poller(task.account()).wake_for(due, |schedule| schedule.want(task, due));
     }
 
     /// Notes a poll.
     pub(super) fn note_poll(&self, task: &TrackedTask, now: Instant) {
-        task.polled.store(task.signals.since_origin(now), Ordering::Release);
+        task.note_poll(now);
         if !task.followed.swap(true, Ordering::AcqRel) {
-            self.account_poller(task.account()).state().schedule.count_followed(task.number);
+            self.account_poller(task.account()).state().schedule.count_followed(task);
         }
     }
 
@@ -242,7 +239,7 @@ impl PollHub {
                 self.learn(task, &named, answer, task.signals.since_origin(asked), date);
                 self.tell_elsewhere(task, now);
                 if is_over {
-                    poller.state().schedule.drop(task.number);
+                    poller.state().schedule.drop(task);
                     self.keep_answer(task, is_gone);
                 }
             }
@@ -328,14 +325,14 @@ impl PollHub {
     fn put_back(&self, poller: &AccountPoller, task: &TrackedTask, retry: Option<Instant>, now: Instant) {
         let mut state = poller.state();
         if self.released.is_cancelled() && task.has_answer() {
-            state.schedule.drop(task.number);
+            state.schedule.drop(task);
             return;
         }
         let is_held = task.is_held();
         let is_followed = task.followed.load(Ordering::Acquire);
         let wanted = if is_held { Some(now + HELD_EVERY) } else { None };
         let wanted = if is_followed { wanted.max(retry) } else { wanted };
-        state.schedule.put_back(task.number, wanted, now + REST, now);
+        state.schedule.put_back(task, wanted, now + REST, now);
     }
 
     /// Mean duration of the model's latest tasks, from the submit to the end; `None` before the first.
@@ -358,7 +355,7 @@ impl PollHub {
         let bytes = task.answer().map_or(0, |answer| answer.body.len());
         let evicted = self.answers.lock().add(&task.record.tenant, Arc::clone(task.id()), bytes);
         for id in evicted {
-            self.tracked.remove_if(&id, |_, task| task.is_final());
+            self.tracked.remove_if(&id, TrackedTask::is_final);
         }
     }
 
@@ -366,9 +363,8 @@ impl PollHub {
     /// and of which nothing is known: the next process asks for the rest.
     pub fn release(&self) {
         self.released.cancel();
-        let tracked: Vec<Arc<TrackedTask>> = self.tracked.iter().map(|task| Arc::clone(&task)).collect();
-        for task in tracked.iter().filter(|task| task.has_answer()) {
-            self.account_poller(task.account()).state().schedule.drop(task.number);
+        for task in self.tracked.select(TrackedTask::has_answer) {
+            self.account_poller(task.account()).state().schedule.drop(&task);
         }
     }
 
@@ -376,15 +372,15 @@ impl PollHub {
     pub fn forget_expired(&self, date: SystemTime, most: usize) -> usize {
         let forgotten = self.task_index().forget_expired(date, most);
         for record in &forgotten {
-            if let Some((_, task)) = self.tracked.remove(&record.id) {
-                self.account_poller(task.account()).state().schedule.drop(task.number);
+            if let Some(task) = self.tracked.remove(&record.id) {
+                self.account_poller(task.account()).state().schedule.drop(&task);
                 task.wake();
             }
         }
         let mut tenants: Vec<&Arc<str>> = forgotten.iter().map(|record| &record.tenant).collect();
         tenants.dedup();
         for tenant in tenants {
-            self.answers.lock().drop_forgotten(tenant, |id| self.tracked.contains_key(id));
+            self.answers.lock().drop_forgotten(tenant, |id| self.tracked.contains(id));
         }
         forgotten.len()
     }
@@ -409,10 +405,10 @@ impl PollHub {
     /// task: no answer can tell their end. Measured by the monotonic clock, which does not jump.
     pub fn drop_lost_tasks(&self, poller: &AccountPoller, now: Instant) {
         let Some(since) = now.checked_sub(LIFETIME).filter(|_| !poller.is_configured()) else { return };
-        let old = poller.state().schedule.followed_before(poller.signals.since_origin(since));
+        let old = poller.state().schedule.followed_before(since);
         for task in old {
-            poller.state().schedule.drop(task.number);
-            self.tracked.remove_if(task.id(), |_, task| !task.is_final());
+            poller.state().schedule.drop(&task);
+            self.tracked.remove_if(task.id(), |task| !task.is_final());
         }
     }
 }

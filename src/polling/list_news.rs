@@ -1,6 +1,5 @@
 //! News of tasks from pages of an account's list.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account_poller::{AccountPoller, PageRequest};
@@ -20,10 +19,10 @@ impl PollHub {
     ) {
         let seen = poller.signals.since_origin(asked);
         for row in &page.data {
-            let found = self.tracked.get(&*row.task_id).map(|task| Arc::clone(&task));
+            let found = self.tracked.get(&row.task_id);
             let Some(task) = found.filter(|task| task.account() == poller.account()) else { continue };
             if row.status.is_final() || task.status().is_final() {
-                poller.state().schedule.missing(task.number, now);
+                poller.state().schedule.missing(&task, now);
             } else if task.status() == row.status {
                 task.confirm(seen);
                 self.tell_elsewhere(&task, now);
@@ -31,7 +30,7 @@ impl PollHub {
                 if task.is_news(seen) {
                     self.task_index().learn(&task.record, row.status);
                     task.set_answer(None, seen);
-                    poller.state().schedule.sort(task.number);
+                    poller.state().schedule.sort(&task);
                 }
                 task.wake();
                 self.tell_elsewhere(&task, now);
@@ -45,19 +44,15 @@ impl PollHub {
         let began = poller.signals.since_origin(request.began);
         if state.scan(request.status).answered(request.began, page.total, page.size()) {
             state.page_size.grow(request.size, now);
-            let mut missing = Vec::new();
             if request.status == Status::Running {
                 poller.signals.set_scanned(began);
-                missing = state.schedule.unheard(Status::Running, began);
+                state.schedule.miss_unheard(Status::Running, began, now);
                 // Only this scan shows which of the tasks that are pending no longer have begun to run.
                 if let Some((since, _)) = state.pending_scanned.take_if(|(_, over)| *over <= request.began) {
-                    missing.extend(state.schedule.unheard(Status::Pending, since));
+                    state.schedule.miss_unheard(Status::Pending, since, now);
                 }
             } else {
                 state.pending_scanned = Some((began, now));
-            }
-            for number in missing {
-                state.schedule.missing(number, now);
             }
             drop(state);
             poller.signals.queries.notify_one();

@@ -29,6 +29,7 @@ pub mod querier;
 mod query_fault;
 mod replicas;
 mod schedule;
+mod schedule_entries;
 mod sent_submit;
 mod sent_submits;
 mod settlement;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -47,7 +46,7 @@ impl OtherReplicas {
 
     /// Has the querier read the answer of a task that has ended.
     pub(super) fn fetch(&self, task: &Arc<TrackedTask>) {
-        if !task.is_final() && !task.is_fetched.swap(true, Ordering::AcqRel) {
+        if !task.is_final() && task.begin_fetch() {
             // Without a querier the process is about to end.
             let _ = self.ended.send(Arc::clone(task));
         }

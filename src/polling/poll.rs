@@ -130,7 +130,7 @@ impl PollHub {
             if task.has_answer() {
                 return answer_now(task, PollServed::Stale);
             }
-            self.account_poller(task.account()).follow(task, arrived);
+            self.account_poller(task.account()).follow(task, arrived, arrived);
         }
         self.want(task, arrived, arrived);
         let patience = if !task.has_answer() {
@@ -147,7 +147,7 @@ impl PollHub {
             return answer_now(task, PollServed::Stale);
         }
         loop {
-            let changed = task.changed.notified();
+            let changed = task.watch().changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let is_late = task.signals.lateness() > patience && !task.is_in_hand();
@@ -185,7 +185,7 @@ impl PollHub {
         let time_is_over = tokio::time::sleep_until((arrived + hold.longest).into());
         tokio::pin!(time_is_over);
         loop {
-            let changed = task.changed.notified();
+            let changed = task.watch().changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let status = task.status();
@@ -234,7 +234,7 @@ struct HeldPoll<'t>(&'t TrackedTask);
 
 impl<'t> HeldPoll<'t> {
     fn enter(task: &'t TrackedTask) -> Self {
-        task.held.fetch_add(1, Ordering::AcqRel);
+        task.watch().held.fetch_add(1, Ordering::AcqRel);
         if task.signals.held.fetch_add(1, Ordering::AcqRel) == 0 {
             // Lists are scanned more often for held polls.
             task.signals.lists.notify_one();
@@ -245,7 +245,7 @@ impl<'t> HeldPoll<'t> {
 
 impl Drop for HeldPoll<'_> {
     fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::AcqRel);
+        self.0.watch().held.fetch_sub(1, Ordering::AcqRel);
         self.0.signals.held.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -110,7 +110,7 @@ impl PollHub {
 
     fn hear_known(&self, account: &str, tasks: &[(Arc<str>, Status, u64)], now: Instant) {
         for (id, status, age) in tasks {
-            let found = self.tracked.get(id).map(|task| Arc::clone(&task));
+            let found = self.tracked.get(id);
             let Some(task) = found.filter(|task| **task.account() == *account && !task.is_final()) else {
                 continue;
             };
@@ -126,7 +126,7 @@ impl PollHub {
                 }
             } else if task.is_news(seen) && task.record.status.advance(*status) {
                 task.set_answer(None, seen);
-                self.account_poller(task.account()).state().schedule.sort(task.number);
+                self.account_poller(task.account()).state().schedule.sort(&task);
                 task.wake();
             }
         }
@@ -137,7 +137,7 @@ impl PollHub {
         if status.is_final() {
             return;
         }
-        let Some(task) = self.tracked.get(id).map(|task| Arc::clone(&task)) else {
+        let Some(task) = self.tracked.get(id) else {
             if let Some(record) = self.task_index().task(id) {
                 record.status.advance(status);
             }
@@ -146,7 +146,7 @@ impl PollHub {
         let seen = task.signals.since_origin(now.checked_sub(LOG_LAGS).unwrap_or(now));
         if task.is_news(seen) && task.record.status.advance(status) {
             task.set_answer(None, task.seen());
-            self.account_poller(task.account()).state().schedule.sort(task.number);
+            self.account_poller(task.account()).state().schedule.sort(&task);
             task.wake();
         }
     }
@@ -177,7 +177,7 @@ impl PollHub {
         let waiting = elsewhere.take_waiting();
         drop(elsewhere);
         for task in waiting {
-            poller.wake_for(now, |schedule| schedule.want(task.number, now));
+            poller.wake_for(now, |schedule| schedule.want(&task, now));
         }
         for (id, is_held) in asked {
             self.take_asked(poller, &id, is_held, max_age, now);
@@ -214,7 +214,7 @@ impl PollHub {
         }
         if is_held || fresh_until.is_none() {
             let due = fresh_until.unwrap_or(now);
-            poller.wake_for(due, |schedule| schedule.want(task.number, due));
+            poller.wake_for(due, |schedule| schedule.want(&task, due));
         }
     }
 
@@ -225,7 +225,7 @@ impl PollHub {
         let Some(record) = self.task_index().task(id).filter(|task| task.tenant == entry.tenant) else {
             return;
         };
-        let tracked = self.tracked.get(id).map(|task| Arc::clone(&task));
+        let tracked = self.tracked.get(id);
         if tracked.as_ref().is_some_and(|task| task.is_in_hand()) {
             replicas.note_late(id, entry);
             return;
@@ -242,11 +242,11 @@ impl PollHub {
             self.subscribers.mean_durations.add(&entry.model, took);
         }
         let Some(task) = tracked else { return };
-        self.account_poller(task.account()).state().schedule.drop(task.number);
+        self.account_poller(task.account()).state().schedule.drop(&task);
         if is_lost {
             self.tracked.remove(id);
             task.wake();
-        } else if task.followed.load(Ordering::Acquire) || task.held.load(Ordering::Acquire) > 0 {
+        } else if task.followed.load(Ordering::Acquire) || task.is_held_here() {
             // Its clients wait, or poll soon.
             replicas.fetch(&task);
         }
@@ -263,7 +263,7 @@ impl PollHub {
     /// DashScope's answer that told a task's end, as this replica holds it, or as the store keeps it for all. Nothing is
     /// asked.
     pub async fn told_end(&self, id: &str) -> Option<Arc<TaskAnswer>> {
-        let tracked = self.tracked.get(id).map(|task| Arc::clone(&task));
+        let tracked = self.tracked.get(id);
         if let Some(answer) = tracked.filter(|task| task.is_final()).and_then(|task| task.answer()) {
             return Some(answer);
         }
@@ -274,14 +274,14 @@ impl PollHub {
 
     /// Takes in what the store has of a task's end. Where it has nothing, DashScope is asked once more.
     pub(super) fn take_end_answer(&self, task: &Arc<TrackedTask>, found: Option<EndAnswer>, now: Instant) {
-        task.is_fetched.store(false, Ordering::Release);
+        task.end_fetch();
         if let Some(found) = found {
             let status = found.status;
             if task.record.status.advance(status) {
                 self.task_index().free_slots(&task.record);
             }
             task.set_final(end_answer::held(found).map(Arc::new), task.signals.since_origin(now));
-            self.account_poller(task.account()).state().schedule.drop(task.number);
+            self.account_poller(task.account()).state().schedule.drop(&task);
             self.keep_answer(task, false);
             task.wake();
             // Another replica may have been told that DashScope must be asked.
@@ -290,14 +290,14 @@ impl PollHub {
             // The next poll looks again.
         } else if !self.want_of_leader(task, now) {
             let poller = self.account_poller(task.account());
-            poller.follow(task, now);
-            poller.wake_for(now, |schedule| schedule.want(task.number, now));
+            poller.follow(task, now, now);
+            poller.wake_for(now, |schedule| schedule.want(&task, now));
         }
     }
 
     /// Notes that the store has not told a task's end. Clients that wait get what is known.
     pub(super) fn end_answer_failed(&self, task: &TrackedTask) {
-        task.is_fetched.store(false, Ordering::Release);
+        task.end_fetch();
         task.wake();
     }
 }
@@ -319,8 +319,8 @@ impl AccountPoller {
 
 /// True if no client waits for the task.
 fn is_left(task: &TrackedTask, now: Instant) -> bool {
-    let polled = task.signals.time(task.polled.load(Ordering::Acquire));
-    task.held.load(Ordering::Acquire) == 0 && now.saturating_duration_since(polled) > LONG_PATIENCE
+    let polled = task.signals.time(task.polled());
+    !task.is_held_here() && now.saturating_duration_since(polled) > LONG_PATIENCE
 }
 
 /// A task's status for other replicas, with its age in milliseconds.

@@ -1,59 +1,41 @@
 //! The schedule of an account's queries: which task is asked for next. Nothing here waits or sends; time is an
 //! argument.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::fast::RandomState;
 
+use super::schedule_entries::{Place, ScheduleEntries, ScheduleEntry, Tenth};
+use super::signals::millis;
 use super::tracked_task::TrackedTask;
 use crate::dashscope::task::Status;
 use crate::limits::FairQueue;
 
-/// Every tracked task of one account, until it has ended. The sets are indexes of the entries.
-#[derive(Debug, Default)]
+/// Every tracked task of one account, until it has ended. The queues and the set have the places of the entries.
+#[derive(Debug)]
 pub(super) struct Schedule {
-    entries: HashMap<u64, ScheduleEntry, RandomState>,
+    /// Time zero of the times that are kept in tenths of a second.
+    origin: Instant,
+    entries: ScheduleEntries,
     /// Tasks that have ended, as a list showed: only their results are missing.
     ended: DueQueue,
     /// Tasks that clients poll.
     wanted: DueQueue,
-    /// All tasks, polled or not.
-    rest: DueQueue,
-    /// Tasks by their status, except those that a scan missed and that were not queried since. [`Schedule::sort`] keeps
-    /// both sets.
-    running: HashSet<u64, RandomState>,
-    pending: HashSet<u64, RandomState>,
+    /// All tasks, polled or not. Its keys have a third of the bytes of those of the other queues.
+    rest: FairQueue<(Tenth, Place), ()>,
     /// Tasks whose `followed` is true.
-    followed: HashSet<u64, RandomState>,
+    followed: HashSet<Place, RandomState>,
     /// Number of queries so far.
     taken: u64,
     /// Number of tasks whose `in_hand` is true. [`Schedule::set_in_hand`] keeps it.
     in_hand: usize,
 }
 
-/// Numbers of tasks by tenant, each with the time from which the task may be asked for.
-type DueQueue = FairQueue<(Instant, u64), ()>;
-
-#[derive(Debug)]
-struct ScheduleEntry {
-    task: Arc<TrackedTask>,
-    /// Times at which the task stands in the three queues.
-    ended: Option<Instant>,
-    wanted: Option<Instant>,
-    rest: Option<Instant>,
-    /// A client polled the task while it was in hand.
-    again: bool,
-}
-
-impl ScheduleEntry {
-    /// The time `due`, or the end of the task's pause.
-    fn due(&self, due: Instant) -> Instant {
-        self.task.paused_until().map_or(due, |until| due.max(until))
-    }
-}
+/// Tasks by tenant, each with the time from which it may be asked for.
+type DueQueue = FairQueue<(Instant, Place), ()>;
 
 /// The next step of an account's queries.
 #[derive(Debug)]
@@ -66,68 +48,77 @@ pub(super) enum NextTask {
 }
 
 impl Schedule {
+    pub(super) fn new(origin: Instant) -> Self {
+        Self {
+            origin,
+            entries: ScheduleEntries::default(),
+            ended: DueQueue::default(),
+            wanted: DueQueue::default(),
+            rest: FairQueue::default(),
+            followed: HashSet::default(),
+            taken: 0,
+            in_hand: 0,
+        }
+    }
+
     /// Follows a task, which is asked for at `rest` at the latest; returns false if the task has ended, or is followed
     /// already.
-    pub(super) fn follow(&mut self, task: &Arc<TrackedTask>, rest: Instant) -> bool {
-        let number = task.number;
-        if self.entries.contains_key(&number) || task.is_final() {
+    pub(super) fn follow(&mut self, task: &Arc<TrackedTask>, rest: Instant, now: Instant) -> bool {
+        if self.entries.place_of(task).is_some() || task.is_final() {
             return false;
         }
-        let task = Arc::clone(task);
-        let entry = ScheduleEntry { task, ended: None, wanted: None, rest: None, again: false };
-        self.entries.insert(number, entry);
-        self.set_due(number, ScheduleQueue::Rest, Some(rest));
-        self.sort(number);
+        let place = self.entries.add(task, Tenth::not_before(self.since_origin(now)));
+        self.set_rest(place, Some(rest));
+        self.entries.sort(place);
         true
     }
 
     /// Number of tasks with a status; all but pending and running ones are counted as one.
     pub(super) fn count(&self, status: Status) -> usize {
-        match status {
-            Status::Running => self.running.len(),
-            Status::Pending => self.pending.len(),
-            Status::Suspended
-            | Status::Succeeded
-            | Status::Failed
-            | Status::Canceled
-            | Status::Unknown
-            | Status::Other => self.entries.len() - self.running.len() - self.pending.len(),
-        }
+        self.entries.count(status)
     }
 
     /// Number of tasks that were submitted before this time: a look at each of them.
     pub(super) fn count_submitted_before(&self, time: SystemTime) -> usize {
-        self.entries.values().filter(|entry| entry.task.record.claimed_at < time).count()
+        self.entries.iter().filter(|entry| entry.task.record.claimed_at < time).count()
     }
 
     pub(super) fn length(&self) -> usize {
-        self.entries.len()
+        self.entries.length()
     }
 
     /// Notes that a client wants news of a task from `due` on, or from the end of the task's pause on. An earlier time than
     /// before counts, a later one does not; returns true if it is earlier.
-    pub(super) fn want(&mut self, number: u64, due: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(&number) else { return false };
-        if entry.task.is_in_hand() {
-            entry.again = true;
+    pub(super) fn want(&mut self, task: &TrackedTask, due: Instant) -> bool {
+        let Some(place) = self.entries.place_of(task) else { return false };
+        let Some(entry) = self.entries.get_mut(place) else { return false };
+        let due = entry.due(due);
+        let times = entry.times.get_or_insert_default();
+        if task.is_in_hand() {
+            times.again = true;
             return false;
         }
-        let due = entry.due(due);
-        let is_sooner = entry.ended.is_none() && entry.wanted.is_none_or(|before| due < before);
+        let is_sooner = times.ended.is_none() && times.wanted.is_none_or(|before| due < before);
         if is_sooner {
-            self.set_due(number, ScheduleQueue::Wanted, Some(due));
+            self.set_due(place, ScheduleQueue::Wanted, Some(due));
         }
         is_sooner
     }
 
     /// Notes that a task is missing from the list of the tasks with its status.
-    pub(super) fn missing(&mut self, number: u64, now: Instant) {
-        let is_news = |entry: &&ScheduleEntry| !entry.task.is_in_hand() && entry.ended.is_none();
-        if let Some(entry) = self.entries.get(&number).filter(is_news) {
+    pub(super) fn missing(&mut self, task: &TrackedTask, now: Instant) {
+        if let Some(place) = self.entries.place_of(task) {
+            self.missing_at(place, now);
+        }
+    }
+
+    fn missing_at(&mut self, place: Place, now: Instant) {
+        let is_news = |entry: &&ScheduleEntry| !entry.task.is_in_hand() && !entry.has_ended();
+        if let Some(entry) = self.entries.get(place).filter(is_news) {
             let due = entry.due(now);
-            self.set_due(number, ScheduleQueue::Ended, Some(due));
+            self.set_due(place, ScheduleQueue::Ended, Some(due));
             // Until it was asked for, the next scan need not miss it again.
-            self.sort(number);
+            self.entries.sort(place);
         }
     }
 
@@ -140,17 +131,18 @@ impl Schedule {
         most: usize,
         is_sought: impl Fn(&TrackedTask) -> bool,
     ) -> Vec<Arc<TrackedTask>> {
-        let entry = |(_, number): &(Instant, u64)| self.entries.get(number);
-        let ended = self.ended.keys(tenant).filter_map(entry);
-        let rest = self.rest.keys(tenant).filter_map(entry).filter(|entry| entry.ended.is_none());
+        let ended = self.ended.keys(tenant).filter_map(|(_, place)| self.entries.get(*place));
+        let rest = self.rest.keys(tenant).filter_map(|(_, place)| self.entries.get(*place));
+        let rest = rest.filter(|entry| !entry.has_ended());
         let tasks = ended.chain(rest).take(MOST_LOOKED_AT).map(|entry| &entry.task);
         tasks.filter(|task| is_sought(task)).take(most).cloned().collect()
     }
 
-    /// Tasks that are followed since before this time, in milliseconds since the hub's origin.
-    pub(super) fn followed_before(&self, since: u64) -> Vec<Arc<TrackedTask>> {
-        let tasks = self.entries.values().map(|entry| &entry.task);
-        tasks.filter(|task| task.since < since).cloned().collect()
+    /// Tasks that are followed since before this time.
+    pub(super) fn followed_before(&self, time: Instant) -> Vec<Arc<TrackedTask>> {
+        let time = Tenth::at(self.since_origin(time));
+        let old = self.entries.iter().filter(|entry| entry.since < time);
+        old.map(|entry| Arc::clone(&entry.task)).collect()
     }
 
     /// Takes the next task that is due in hand. Every sixteenth turn belongs to the tasks without a poll: whatever clients
@@ -164,84 +156,115 @@ impl Schedule {
         if self.in_hand >= MOST_IN_HAND {
             return NextTask::Nothing;
         }
-        let is_due = |(due, _): &(Instant, u64)| *due <= now;
+        let (origin, last_due) = (self.origin, Tenth::at(self.since_origin(now)));
+        let is_due = |(due, _): &(Instant, Place)| *due <= now;
         let weight = |tenant: &str, _| weight(tenant);
-        let next = |queue: &mut DueQueue| queue.next(is_due, |_| None, weight);
-        let put_off = |&(_, number): &(Instant, u64)| {
-            let entry = self.entries.get_mut(&number)?;
-            entry.wanted = Some(fresh_until(&entry.task).filter(|until| *until > now)?);
-            Some((entry.wanted?, number))
+        let put_off = |&(_, place): &(Instant, Place)| {
+            let entry = self.entries.get_mut(place)?;
+            let until = fresh_until(&entry.task).filter(|until| *until > now)?;
+            entry.times.get_or_insert_default().wanted = Some(until);
+            Some((until, place))
         };
-        let rest = if self.taken % 16 == 15 { next(&mut self.rest) } else { None };
-        let found = rest.or_else(|| next(&mut self.ended));
-        let found = found.or_else(|| self.wanted.next(is_due, put_off, weight));
-        if let Some((_, (due, number))) = found.or_else(|| next(&mut self.rest))
-            && let Some(task) = self.take(number)
+        let next_of_rest = |rest: &mut FairQueue<(Tenth, Place), ()>| {
+            let (_, (due, place)) = rest.next(|(due, _)| *due <= last_due, |_| None, weight)?;
+            Some((time(origin, due), place))
+        };
+        let key = |(_, key)| key;
+        let found = if self.taken % 16 == 15 { next_of_rest(&mut self.rest) } else { None };
+        let found = found.or_else(|| self.ended.next(is_due, |_| None, weight).map(key));
+        let found = found.or_else(|| self.wanted.next(is_due, put_off, weight).map(key));
+        if let Some((due, place)) = found.or_else(|| next_of_rest(&mut self.rest))
+            && let Some(task) = self.take(place)
         {
             self.taken += 1;
             return NextTask::Ask(task, due);
         }
-        let queues = [&self.ended, &self.wanted, &self.rest];
-        let first = queues.into_iter().filter_map(FairQueue::first_key).min();
-        first.map_or(NextTask::Nothing, |(due, _)| NextTask::At(due))
+        let queues = [&self.ended, &self.wanted].into_iter().filter_map(FairQueue::first_key);
+        let rest = self.rest.first_key().map(|(due, _)| time(origin, due));
+        let first = queues.map(|(due, _)| due).chain(rest).min();
+        first.map_or(NextTask::Nothing, NextTask::At)
     }
 
-    fn take(&mut self, number: u64) -> Option<Arc<TrackedTask>> {
-        let task = Arc::clone(&self.entries.get(&number)?.task);
-        self.leave_queues(number);
+    fn take(&mut self, place: Place) -> Option<Arc<TrackedTask>> {
+        let task = Arc::clone(&self.entries.get(place)?.task);
+        self.leave_queues(place);
         self.set_in_hand(&task, true);
         Some(task)
     }
 
     /// Puts a task back that was in hand. It is due again at `wanted`, if given, or at once if a client polled it
     /// meanwhile.
-    pub(super) fn put_back(&mut self, number: u64, wanted: Option<Instant>, rest: Instant, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.task.is_in_hand()) else {
-            return;
-        };
-        let again = std::mem::take(&mut entry.again).then_some(now);
-        let task = Arc::clone(&entry.task);
-        self.set_in_hand(&task, false);
-        self.set_due(number, ScheduleQueue::Rest, Some(rest));
-        self.sort(number);
+    pub(super) fn put_back(
+        &mut self,
+        task: &TrackedTask,
+        wanted: Option<Instant>,
+        rest: Instant,
+        now: Instant,
+    ) {
+        let Some(place) = self.entries.place_of(task).filter(|_| task.is_in_hand()) else { return };
+        let times = self.entries.get_mut(place).and_then(|entry| entry.times.as_mut());
+        let again = times.is_some_and(|times| std::mem::take(&mut times.again)).then_some(now);
+        self.set_in_hand(task, false);
+        self.set_rest(place, Some(rest));
+        self.entries.sort(place);
         if let Some(due) = wanted.into_iter().chain(again).min() {
-            self.want(number, due);
+            self.want(task, due);
         }
     }
 
     /// Drops a task that has ended, or is not known any more.
-    pub(super) fn drop(&mut self, number: u64) {
-        self.leave_queues(number);
-        let Some(entry) = self.entries.remove(&number) else { return };
-        self.set_in_hand(&entry.task, false);
-        self.running.remove(&number);
-        self.pending.remove(&number);
-        self.followed.remove(&number);
+    pub(super) fn drop(&mut self, task: &TrackedTask) {
+        let Some(place) = self.entries.place_of(task) else { return };
+        self.leave_queues(place);
+        self.set_in_hand(task, false);
+        self.followed.remove(&place);
+        self.entries.remove(place);
     }
 
-    fn leave_queues(&mut self, number: u64) {
-        for queue in [ScheduleQueue::Ended, ScheduleQueue::Wanted, ScheduleQueue::Rest] {
-            self.set_due(number, queue, None);
-        }
+    fn leave_queues(&mut self, place: Place) {
+        self.set_due(place, ScheduleQueue::Ended, None);
+        self.set_due(place, ScheduleQueue::Wanted, None);
+        self.set_rest(place, None);
     }
 
-    /// Sets the time at which a task stands in a queue. No other function changes the queues, but
+    /// Sets the time at which a task stands in a queue. No other function changes the two queues, but
     /// [`Schedule::next`] puts fresh tasks off.
-    fn set_due(&mut self, number: u64, queue: ScheduleQueue, due: Option<Instant>) {
-        let Some(entry) = self.entries.get_mut(&number) else { return };
+    fn set_due(&mut self, place: Place, queue: ScheduleQueue, due: Option<Instant>) {
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        if due.is_none() && entry.times.is_none() {
+            return;
+        }
+        let times = entry.times.get_or_insert_default();
         let (queue, at) = match queue {
-            ScheduleQueue::Ended => (&mut self.ended, &mut entry.ended),
-            ScheduleQueue::Wanted => (&mut self.wanted, &mut entry.wanted),
-            ScheduleQueue::Rest => (&mut self.rest, &mut entry.rest),
+            ScheduleQueue::Ended => (&mut self.ended, &mut times.ended),
+            ScheduleQueue::Wanted => (&mut self.wanted, &mut times.wanted),
         };
         let tenant = &entry.task.record.tenant;
         if let Some(before) = std::mem::replace(at, due) {
-            queue.remove(tenant, &(before, number));
+            queue.remove(tenant, &(before, place));
         }
         if let Some(due) = due {
             // An unbounded queue takes everything.
-            let _ = queue.push(tenant, 0, (due, number), (), due);
+            let _ = queue.push(tenant, 0, (due, place), (), due);
         }
+    }
+
+    /// Sets the time at which a task stands in the queue of all tasks.
+    fn set_rest(&mut self, place: Place, due: Option<Instant>) {
+        let at = due.map(|due| (due, Tenth::not_before(self.since_origin(due))));
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        let tenant = &entry.task.record.tenant;
+        if let Some(before) = std::mem::replace(&mut entry.rest, at.map(|(_, tenth)| tenth)) {
+            self.rest.remove(tenant, &(before, place));
+        }
+        if let Some((due, tenth)) = at {
+            // An unbounded queue takes everything.
+            let _ = self.rest.push(tenant, 0, (tenth, place), (), due);
+        }
+    }
+
+    fn since_origin(&self, time: Instant) -> u64 {
+        millis(time.saturating_duration_since(self.origin))
     }
 
     fn set_in_hand(&mut self, task: &TrackedTask, is_in_hand: bool) {
@@ -250,38 +273,36 @@ impl Schedule {
     }
 
     /// Sorts a task by its status.
-    pub(super) fn sort(&mut self, number: u64) {
-        let Some(entry) = self.entries.get(&number) else { return };
-        let status = entry.ended.is_none().then(|| entry.task.status());
-        for (set, sorted) in [(&mut self.running, Status::Running), (&mut self.pending, Status::Pending)] {
-            if status == Some(sorted) {
-                set.insert(number);
-            } else {
-                set.remove(&number);
-            }
+    pub(super) fn sort(&mut self, task: &TrackedTask) {
+        if let Some(place) = self.entries.place_of(task) {
+            self.entries.sort(place);
         }
     }
 
-    /// Running or pending tasks without news since `since`.
-    pub(super) fn unheard(&self, status: Status, since: u64) -> Vec<u64> {
-        let numbers = if status == Status::Running { &self.running } else { &self.pending };
-        let unheard = |number: &&u64| {
-            self.entries.get(number).is_some_and(|entry| entry.task.seen().max(entry.task.since) < since)
-        };
-        numbers.iter().filter(unheard).copied().collect()
+    /// Notes that the running or pending tasks without news since `since`, in milliseconds since the hub's origin, are
+    /// missing from the list of their status.
+    pub(super) fn miss_unheard(&mut self, status: Status, since: u64, now: Instant) {
+        for place in self.unheard(status, since) {
+            self.missing_at(place, now);
+        }
+    }
+
+    fn unheard(&self, status: Status, since: u64) -> Vec<Place> {
+        let last_news = |entry: &ScheduleEntry| entry.task.seen().max(entry.since.milliseconds());
+        let is_unheard =
+            |place: &&Place| self.entries.get(**place).is_some_and(|entry| last_news(entry) < since);
+        self.entries.sorted(status).iter().filter(is_unheard).copied().collect()
     }
 
     /// Counts a task among those that clients follow.
-    pub(super) fn count_followed(&mut self, number: u64) {
-        if self.entries.contains_key(&number) {
-            self.followed.insert(number);
-        }
+    pub(super) fn count_followed(&mut self, task: &TrackedTask) {
+        self.followed.extend(self.entries.place_of(task));
     }
 
     /// Number of tasks that clients follow, without those whose clients have left.
     pub(super) fn followed(&mut self, mut is_left: impl FnMut(&TrackedTask) -> bool) -> usize {
         let entries = &self.entries;
-        self.followed.retain(|number| entries.get(number).is_some_and(|entry| !is_left(&entry.task)));
+        self.followed.retain(|place| entries.get(*place).is_some_and(|entry| !is_left(&entry.task)));
         self.followed.len()
     }
 
@@ -297,7 +318,10 @@ impl Schedule {
 enum ScheduleQueue {
     Ended,
     Wanted,
-    Rest,
+}
+
+fn time(origin: Instant, due: Tenth) -> Instant {
+    origin + Duration::from_millis(due.milliseconds())
 }
 
 /// Queries of one account under way at a time: an upstream that takes seconds to answer is not asked for more.

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::super::signals::AccountSignals;
@@ -6,6 +7,7 @@ use crate::store::TaskRecord;
 
 struct ScheduleFixture {
     schedule: Schedule,
+    tasks: HashMap<u64, Arc<TrackedTask>>,
     signals: Arc<AccountSignals>,
     start: Instant,
 }
@@ -13,7 +15,7 @@ struct ScheduleFixture {
 fn world() -> ScheduleFixture {
     let start = Instant::now();
     let signals = Arc::new(AccountSignals::new(&"main".into(), start));
-    ScheduleFixture { schedule: Schedule::default(), signals, start }
+    ScheduleFixture { schedule: Schedule::new(start), tasks: HashMap::new(), signals, start }
 }
 
 impl ScheduleFixture {
@@ -21,26 +23,52 @@ impl ScheduleFixture {
         self.start + Duration::from_secs(seconds)
     }
 
-    fn follow(&mut self, number: u64, tenant: &str, rest: u64) -> Arc<TrackedTask> {
-        self.follow_since(number, tenant, rest, 0)
+    fn follow(&mut self, number: u64, tenant: &str, rest: u64) {
+        self.follow_since(number, tenant, rest, 0);
     }
 
-    fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) -> Arc<TrackedTask> {
+    fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) {
         let sample = TaskRecord::sample(&number.to_string(), SystemTime::UNIX_EPOCH);
-        let task = Arc::new(TaskRecord { tenant: tenant.into(), ..sample });
-        let now = self.start + Duration::from_millis(since);
-        let task = Arc::new(TrackedTask::new(number, task, Arc::clone(&self.signals), now));
-        let rest = self.at(rest);
-        self.schedule.follow(&task, rest);
-        task
+        let task = TaskRecord { tenant: tenant.into(), ..sample };
+        let task = Arc::new(TrackedTask::new(task.into(), Arc::clone(&self.signals)));
+        let (rest, now) = (self.at(rest), self.start + Duration::from_millis(since));
+        self.schedule.follow(&task, rest, now);
+        self.tasks.insert(number, task);
+    }
+
+    fn want(&mut self, number: u64, due: Instant) {
+        self.schedule.want(&self.tasks[&number], due);
+    }
+
+    fn missing(&mut self, number: u64, now: Instant) {
+        self.schedule.missing(&self.tasks[&number], now);
+    }
+
+    fn put_back(&mut self, number: u64, seconds: u64) {
+        let (rest, now) = (self.at(100), self.at(seconds));
+        self.schedule.put_back(&self.tasks[&number], None, rest, now);
+    }
+
+    fn drop(&mut self, number: u64) {
+        self.schedule.drop(&self.tasks[&number]);
+    }
+
+    /// Numbers of the pending tasks without news since that time, in milliseconds since the start.
+    fn unheard(&self, since: u64) -> Vec<u64> {
+        let places = self.schedule.unheard(Status::Pending, since);
+        places.iter().filter_map(|place| Some(number(&self.schedule.entries.get(*place)?.task))).collect()
     }
 
     fn next(&mut self, seconds: u64) -> Option<u64> {
         match self.schedule.next(self.at(seconds), |_| None, |_| 1) {
-            NextTask::Ask(task, _) => Some(task.number),
+            NextTask::Ask(task, _) => Some(number(&task)),
             NextTask::At(_) | NextTask::Nothing => None,
         }
     }
+}
+
+fn number(task: &TrackedTask) -> u64 {
+    task.id().parse().expect("a number")
 }
 
 #[test]
@@ -49,8 +77,8 @@ fn what_has_ended_goes_before_what_is_wanted_and_that_before_the_rest() {
     for number in 0..3 {
         world.follow(number, "one", 0);
     }
-    world.schedule.want(1, world.start);
-    world.schedule.missing(2, world.at(1));
+    world.want(1, world.start);
+    world.missing(2, world.at(1));
     assert_eq!(
         [world.next(2), world.next(2), world.next(2), world.next(2)],
         [Some(2), Some(1), Some(0), None]
@@ -62,14 +90,14 @@ fn what_has_ended_goes_before_what_is_wanted_and_that_before_the_rest() {
 fn one_in_hand_is_asked_for_once_more_if_somebody_asked_meanwhile() {
     let mut world = world();
     world.follow(7, "one", 100);
-    world.schedule.want(7, world.start);
+    world.want(7, world.start);
     assert_eq!(world.next(1), Some(7));
-    world.schedule.want(7, world.at(1));
-    world.schedule.want(7, world.at(1));
+    world.want(7, world.at(1));
+    world.want(7, world.at(1));
     assert_eq!(world.next(2), None);
-    world.schedule.put_back(7, None, world.at(100), world.at(3));
+    world.put_back(7, 3);
     assert_eq!([world.next(3), world.next(3)], [Some(7), None]);
-    world.schedule.put_back(7, None, world.at(100), world.at(4));
+    world.put_back(7, 4);
     assert_eq!([world.next(99), world.next(100)], [None, Some(7)]);
 }
 
@@ -77,9 +105,9 @@ fn one_in_hand_is_asked_for_once_more_if_somebody_asked_meanwhile() {
 fn the_sooner_of_two_wishes_counts() {
     let mut world = world();
     world.follow(7, "one", 100);
-    world.schedule.want(7, world.at(9));
-    world.schedule.want(7, world.at(5));
-    world.schedule.want(7, world.at(8));
+    world.want(7, world.at(9));
+    world.want(7, world.at(5));
+    world.want(7, world.at(8));
     assert_eq!([world.next(4), world.next(5)], [None, Some(7)]);
 }
 
@@ -88,7 +116,7 @@ fn whoever_nobody_asks_for_gets_every_sixteenth_turn() {
     let mut world = world();
     for number in 0..100 {
         world.follow(number, "one", 1_000);
-        world.schedule.want(number, world.start);
+        world.want(number, world.start);
     }
     for number in 100..110 {
         world.follow(number, "two", 0);
@@ -102,7 +130,7 @@ fn whoever_nobody_asks_for_gets_every_sixteenth_turn() {
 fn what_is_known_well_enough_is_not_asked_for() {
     let mut world = world();
     world.follow(1, "one", 100);
-    world.schedule.want(1, world.start);
+    world.want(1, world.start);
     let until = world.at(5);
     assert!(
         matches!(world.schedule.next(world.at(1), |_| Some(until), |_| 1), NextTask::At(at) if at == until)
@@ -113,28 +141,27 @@ fn what_is_known_well_enough_is_not_asked_for() {
 #[test]
 fn what_was_dropped_leaves_nothing() {
     let mut world = world();
-    let task = world.follow(1, "one", 0);
+    world.follow(1, "one", 0);
     world.follow(2, "one", 0);
-    world.schedule.missing(2, world.start);
+    world.missing(2, world.start);
     assert_eq!(world.next(0), Some(2));
-    world.schedule.want(1, world.start);
+    world.want(1, world.start);
     // A task that was missed once need not be missed again.
-    assert_eq!(world.schedule.unheard(Status::Pending, 1), [1]);
-    world.schedule.drop(1);
-    world.schedule.drop(2);
+    assert_eq!(world.unheard(1), [1]);
+    world.drop(1);
+    world.drop(2);
     assert_eq!(world.schedule.lengths(), (0, 0));
-    assert_eq!((world.schedule.length(), world.schedule.unheard(Status::Pending, 1).len()), (0, 0));
+    assert_eq!((world.schedule.length(), world.unheard(1).len()), (0, 0));
     assert_eq!(world.next(1_000), None);
-    drop(task);
 }
 
 /// The new task may be on none of the pages that were asked for.
 #[test]
 fn a_task_that_came_after_a_scan_began_is_not_missed_by_it() {
     let mut world = world();
-    world.follow_since(1, "one", 100, 10);
-    world.follow_since(2, "one", 100, 20);
-    assert_eq!(world.schedule.unheard(Status::Pending, 20), [1]);
+    world.follow_since(1, "one", 100, 100);
+    world.follow_since(2, "one", 100, 200);
+    assert_eq!(world.unheard(200), [1]);
 }
 
 #[test]
@@ -152,12 +179,12 @@ fn turns_follow_the_weights_of_the_tenants() {
     let mut world = world();
     for number in 0..40 {
         world.follow(number, if number < 20 { "light" } else { "heavy" }, 1_000);
-        world.schedule.want(number, world.start);
+        world.want(number, world.start);
     }
     let weight = |tenant: &str| if tenant == "heavy" { 3 } else { 1 };
     let at = world.at(1);
     let turns = (0..12).filter_map(|_| match world.schedule.next(at, |_| None, weight) {
-        NextTask::Ask(task, _) => Some(task.number),
+        NextTask::Ask(task, _) => Some(number(&task)),
         NextTask::At(_) | NextTask::Nothing => None,
     });
     assert_eq!(turns.filter(|number| *number >= 20).count(), 9);

@@ -1,6 +1,6 @@
 //! One tracked task: its record, its last answer, and the clients that wait for news of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +15,7 @@ use super::signals::AccountSignals;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task::{self, LIFETIME, Status};
 use crate::store::TaskRecord;
+use crate::tasks::by_id::HasTaskId;
 
 /// An answer to a query for a task, which many polls may share.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,23 +28,33 @@ pub struct TaskAnswer {
 /// A task that the poll hub follows. All workers share it, and none waits for another. Its status is its record's.
 #[derive(Debug)]
 pub struct TrackedTask {
-    pub(super) number: u64,
     pub(super) record: Arc<TaskRecord>,
     pub(super) signals: Arc<AccountSignals>,
+    watch: OnceLock<Box<TaskWatch>>,
+    /// When the upstream was asked for the last news, in milliseconds since the hub's origin; 0: never.
+    seen: AtomicU64,
+    /// The task's place in the schedule, which alone reads and writes it.
+    pub(super) place: AtomicU32,
+    /// A query for the task is under way. The schedule alone sets it.
+    pub(super) in_hand: AtomicBool,
+    /// The schedule counts the task among the tasks that clients follow.
+    pub(super) followed: AtomicBool,
+}
+
+/// State of a task that was polled, or asked for. It is made at its first use: most running tasks have none, and take 144
+/// bytes less.
+#[derive(Debug, Default)]
+pub(super) struct TaskWatch {
     /// Last answer before the end: the upstream's, or one made from the status alone when a client asks.
     answer: ArcSwapOption<TaskAnswer>,
     /// Answer that tells the end; `None` inside if it is too large to be held.
     final_answer: OnceLock<Option<Arc<TaskAnswer>>>,
-    /// When the upstream was asked for the last news, in milliseconds since the hub's origin; 0: never.
-    seen: AtomicU64,
-    /// When the hub began to follow the task, in milliseconds since its origin.
-    pub(super) since: u64,
     /// Number of times that an answer came, or failed to come.
     heard: AtomicU32,
-    /// A query for the task is under way. The schedule alone sets it.
-    pub(super) in_hand: AtomicBool,
-    /// Number of queries in a row that told nothing. This field and the next fit into what was padding.
+    /// Number of queries in a row that told nothing.
     failures: AtomicU8,
+    /// The querier reads the task's answer from the store.
+    is_fetched: AtomicBool,
     /// End of the pause after such a query, in tenths of a second since the hub's origin; 0: none.
     paused: AtomicU32,
     /// Held polls for the task.
@@ -52,42 +63,40 @@ pub struct TrackedTask {
     /// the hub's origin; 0: none.
     wanted_elsewhere: AtomicU32,
     held_elsewhere: AtomicU32,
-    /// The querier reads the task's answer from the store.
-    pub(super) is_fetched: AtomicBool,
     /// Last poll, in milliseconds since the hub's origin.
-    pub(super) polled: AtomicU64,
-    /// The schedule counts the task among the tasks that clients follow.
-    pub(super) followed: AtomicBool,
+    polled: AtomicU64,
     pub(super) changed: Notify,
 }
 
 impl TrackedTask {
-    pub(super) fn new(
-        number: u64,
-        record: Arc<TaskRecord>,
-        signals: Arc<AccountSignals>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(record: Arc<TaskRecord>, signals: Arc<AccountSignals>) -> Self {
         Self {
-            number,
-            since: signals.since_origin(now),
             record,
             signals,
-            answer: ArcSwapOption::empty(),
-            final_answer: OnceLock::new(),
+            watch: OnceLock::new(),
             seen: AtomicU64::new(0),
-            heard: AtomicU32::new(0),
+            place: AtomicU32::new(0),
             in_hand: AtomicBool::new(false),
-            failures: AtomicU8::new(0),
-            paused: AtomicU32::new(0),
-            held: AtomicU32::new(0),
-            wanted_elsewhere: AtomicU32::new(0),
-            held_elsewhere: AtomicU32::new(0),
-            is_fetched: AtomicBool::new(false),
-            polled: AtomicU64::new(0),
             followed: AtomicBool::new(false),
-            changed: Notify::new(),
         }
+    }
+
+    /// The watch of the task, for a caller that waits or changes it.
+    pub(super) fn watch(&self) -> &TaskWatch {
+        self.watch.get().map_or_else(|| self.begin_watch(), |watch| watch)
+    }
+
+    #[cold]
+    fn begin_watch(&self) -> &TaskWatch {
+        let watch = self.watch.get_or_init(Box::default);
+        // A client that waits looks at the task after this, and [`TrackedTask::wake`] looks for the watch after it has changed
+        // the task: with a fence on both sides one of them sees the other.
+        fence(Ordering::SeqCst);
+        watch
+    }
+
+    fn final_answer(&self) -> Option<&Option<Arc<TaskAnswer>>> {
+        self.watch.get()?.final_answer.get()
     }
 
     pub fn id(&self) -> &Arc<str> {
@@ -101,12 +110,12 @@ impl TrackedTask {
 
     /// True if the task has ended, and its final answer is held or [passed on](Self::is_passed).
     pub fn is_final(&self) -> bool {
-        self.final_answer.get().is_some()
+        self.final_answer().is_some()
     }
 
     /// True if the task has ended with an answer that is too large to be held: polls go to DashScope.
     pub fn is_passed(&self) -> bool {
-        matches!(self.final_answer.get(), Some(None))
+        matches!(self.final_answer(), Some(None))
     }
 
     pub(super) fn status(&self) -> Status {
@@ -127,7 +136,7 @@ impl TrackedTask {
     }
 
     pub(super) fn heard(&self) -> u32 {
-        self.heard.load(Ordering::Acquire)
+        self.watch().heard.load(Ordering::Acquire)
     }
 
     pub(super) fn is_in_hand(&self) -> bool {
@@ -152,31 +161,58 @@ impl TrackedTask {
 
     /// True if a client waits for the task's end, here or elsewhere.
     pub(super) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Acquire) > 0 || self.held_elsewhere.load(Ordering::Relaxed) > 0
+        let is_held_elsewhere = |watch: &TaskWatch| watch.held_elsewhere.load(Ordering::Relaxed) > 0;
+        self.is_held_here() || self.watch.get().is_some_and(|watch| is_held_elsewhere(watch))
+    }
+
+    /// True if a client of this replica waits for the task's end.
+    pub(super) fn is_held_here(&self) -> bool {
+        self.watch.get().is_some_and(|watch| watch.held.load(Ordering::Acquire) > 0)
+    }
+
+    /// Notes a poll.
+    pub(super) fn note_poll(&self, now: Instant) {
+        self.watch().polled.store(self.signals.since_origin(now), Ordering::Release);
+    }
+
+    /// Last poll, in milliseconds since the hub's origin; 0: none.
+    pub(super) fn polled(&self) -> u64 {
+        self.watch.get().map_or(0, |watch| watch.polled.load(Ordering::Acquire))
+    }
+
+    /// Notes that the querier is to read the task's answer from the store. Returns false if it is already.
+    pub(super) fn begin_fetch(&self) -> bool {
+        !self.watch().is_fetched.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn end_fetch(&self) {
+        self.watch().is_fetched.store(false, Ordering::Release);
     }
 
     /// Notes that another replica wants news of the task, and says so again as long as it does.
     pub(super) fn want_elsewhere(&self, is_held: bool, now: Instant) {
         let until = self.signals.since_origin(now + WANTED_AGAIN).div_ceil(TENTH);
         let until = u32::try_from(until).unwrap_or(u32::MAX);
-        self.wanted_elsewhere.store(until, Ordering::Relaxed);
+        let watch = self.watch();
+        watch.wanted_elsewhere.store(until, Ordering::Relaxed);
         if is_held {
-            self.held_elsewhere.store(until, Ordering::Relaxed);
+            watch.held_elsewhere.store(until, Ordering::Relaxed);
         }
     }
 
     pub(super) fn is_wanted_elsewhere(&self, now: Instant) -> bool {
-        let until = self.wanted_elsewhere.load(Ordering::Relaxed);
+        let until = self.watch.get().map_or(0, |watch| watch.wanted_elsewhere.load(Ordering::Relaxed));
         until > 0 && self.signals.since_origin(now) < u64::from(until) * TENTH
     }
 
     /// True if another replica holds polls for the task at this time, in milliseconds since the hub's origin. A replica that
     /// has not said so again holds none.
     pub(super) fn is_held_elsewhere_at(&self, since: u64) -> bool {
-        let until = self.held_elsewhere.load(Ordering::Relaxed);
+        let Some(watch) = self.watch.get() else { return false };
+        let until = watch.held_elsewhere.load(Ordering::Relaxed);
         let is_held = since < u64::from(until) * TENTH;
         if until > 0 && !is_held {
-            self.held_elsewhere.store(0, Ordering::Relaxed);
+            watch.held_elsewhere.store(0, Ordering::Relaxed);
         }
         is_held
     }
@@ -188,25 +224,27 @@ impl TrackedTask {
 
     /// True if a poll can be answered without a query.
     pub(super) fn has_answer(&self) -> bool {
-        self.is_final() || !self.status().is_final() || self.answer.load().is_some()
+        let has_last = || self.watch.get().is_some_and(|watch| watch.answer.load().is_some());
+        self.is_final() || !self.status().is_final() || has_last()
     }
 
     /// Final answer, else the last one, else one made from the status. `None` where that would be an end without its
     /// result, and for a final answer that is not held.
     pub(super) fn answer(&self) -> Option<Arc<TaskAnswer>> {
-        if let Some(answer) = self.final_answer.get() {
+        let watch = self.watch();
+        if let Some(answer) = watch.final_answer.get() {
             return answer.clone();
         }
         let status = self.status();
-        let last = self.answer.load_full();
+        let last = watch.answer.load_full();
         if last.is_some() || status.is_final() {
             return last;
         }
         let made = Arc::new(self.answer_from(status));
-        let before = self.answer.compare_and_swap(&None::<Arc<TaskAnswer>>, Some(Arc::clone(&made)));
+        let before = watch.answer.compare_and_swap(&None::<Arc<TaskAnswer>>, Some(Arc::clone(&made)));
         if before.is_none() && self.status() != status {
             // The status changed while the answer was made: the next poll makes another.
-            self.answer.compare_and_swap(&Some(Arc::clone(&made)), None);
+            watch.answer.compare_and_swap(&Some(Arc::clone(&made)), None);
         }
         Some(made)
     }
@@ -227,38 +265,45 @@ impl TrackedTask {
 
     /// Keeps the final answer, `None` if it is too large; another one may have come before.
     pub(super) fn set_final(&self, answer: Option<Arc<TaskAnswer>>, seen: u64) {
-        let _ = self.final_answer.set(answer);
+        let _ = self.watch().final_answer.set(answer);
         self.seen.fetch_max(seen, Ordering::AcqRel);
     }
 
     /// Keeps the answer of a task that runs; `None` after news of its status alone.
     pub(super) fn set_answer(&self, answer: Option<Arc<TaskAnswer>>, seen: u64) {
-        self.answer.store(answer);
+        if answer.is_some() {
+            self.watch().answer.store(answer);
+        } else if let Some(watch) = self.watch.get() {
+            watch.answer.store(None);
+        }
         self.seen.store(seen, Ordering::Release);
     }
 
     /// Time before which the upstream is not asked for the task again, because the last query told nothing.
     pub(super) fn paused_until(&self) -> Option<Instant> {
-        let paused = self.paused.load(Ordering::Acquire);
+        let paused = self.watch.get()?.paused.load(Ordering::Acquire);
         (paused > 0).then(|| self.signals.time(u64::from(paused) * TENTH))
     }
 
     /// Notes that a query told nothing: the next one waits for a pause, a longer one each time.
     pub(super) fn pause(&self, now: Instant) {
-        let failures = self.failures.load(Ordering::Acquire);
-        self.failures.store(failures.saturating_add(1), Ordering::Release);
+        let watch = self.watch();
+        let failures = watch.failures.load(Ordering::Acquire);
+        watch.failures.store(failures.saturating_add(1), Ordering::Release);
         self.pause_for(FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE), now);
     }
 
     pub(super) fn pause_for(&self, pause: Duration, now: Instant) {
         let until = self.signals.since_origin(now + pause).div_ceil(TENTH);
-        self.paused.store(u32::try_from(until).unwrap_or(u32::MAX), Ordering::Release);
+        self.watch().paused.store(u32::try_from(until).unwrap_or(u32::MAX), Ordering::Release);
     }
 
     /// Notes that a query told something.
     pub(super) fn end_pause(&self) {
-        self.failures.store(0, Ordering::Release);
-        self.paused.store(0, Ordering::Release);
+        if let Some(watch) = self.watch.get() {
+            watch.failures.store(0, Ordering::Release);
+            watch.paused.store(0, Ordering::Release);
+        }
     }
 
     /// Notes that the known status was still true at `seen`.
@@ -274,8 +319,18 @@ impl TrackedTask {
 
     /// Wakes all polls that wait: there is news, or none comes for the moment.
     pub(super) fn wake(&self) {
-        self.heard.fetch_add(1, Ordering::AcqRel);
-        self.changed.notify_waiters();
+        // See [`TrackedTask::begin_watch`].
+        fence(Ordering::SeqCst);
+        if let Some(watch) = self.watch.get() {
+            watch.heard.fetch_add(1, Ordering::AcqRel);
+            watch.changed.notify_waiters();
+        }
+    }
+}
+
+impl HasTaskId for TrackedTask {
+    fn task_id(&self) -> &str {
+        &self.record.id
     }
 }
 

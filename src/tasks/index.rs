@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
+use super::by_id::{HasTaskId, TasksById};
 use super::running::RunningCounts;
 use super::tenant_tasks::TenantTasks;
 use crate::dashscope::task::Status;
@@ -21,7 +22,7 @@ use crate::store::{
 /// grace.
 #[derive(Debug, Default)]
 pub struct TaskIndex {
-    by_id: DashMap<Arc<str>, Arc<TaskRecord>, RandomState>,
+    by_id: TasksById<TaskRecord>,
     pub(super) by_tenant: DashMap<Arc<str>, TenantTasks, RandomState>,
     /// Hash of each task's tenant and id, for each name that the tenant has had since the task was read. With it a lookup of another tenant's task takes as long as one of no task:
     /// the comparison of the owner's name in `by_id` took 0.4 µs longer.
@@ -63,16 +64,12 @@ impl TaskIndex {
         let (id, tenant, at) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
         // The task is counted before its end can be reported.
         self.limits.task_began(&id, &task.key_id, &tenant, at);
-        let (is_final, is_new) = match self.by_id.entry(Arc::clone(&id)) {
-            dashmap::Entry::Vacant(vacant) => {
-                if !task.status.get().is_final() {
-                    self.running.began(&task);
-                }
-                (vacant.insert(Arc::clone(&task)).status.get().is_final(), true)
+        let (known, is_new) = self.by_id.add(Arc::clone(&task), |task| {
+            if !task.status.get().is_final() {
+                self.running.began(task);
             }
-            dashmap::Entry::Occupied(known) => (known.get().status.get().is_final(), false),
-        };
-        if is_final {
+        });
+        if known.status.get().is_final() {
             self.limits.task_ended(&id);
         }
         if !is_new {
@@ -132,7 +129,7 @@ impl TaskIndex {
         }
         let bytes = task.asked_bytes();
         let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= MOST_ASKED_BYTES);
-        let is_known = self.by_id.contains_key(&task.id);
+        let is_known = self.by_id.contains(&task.id);
         if is_known || self.asked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             Arc::make_mut(task).asked = Some(Arc::default());
         }
@@ -140,14 +137,12 @@ impl TaskIndex {
 
     /// Hides a task from the unified dialect.
     pub fn note_hidden(&self, id: &str) {
-        if let Some(task) = self.by_id.get(id) {
-            task.hidden.set(true);
-        }
+        self.by_id.with(id, |task| task.hidden.set(true));
     }
 
     /// True if the tenant deleted the task in the unified dialect.
     pub fn is_hidden(&self, id: &str) -> bool {
-        self.by_id.get(id).is_some_and(|task| task.hidden.get())
+        self.by_id.with(id, |task| task.hidden.get()).unwrap_or_default()
     }
 
     /// True if the task is the tenant's.
@@ -156,23 +151,23 @@ impl TaskIndex {
         let is_owned = self.owned.contains(&self.hash(id, &name))
             // During a rename the hashes of the new name are not all there yet.
             || matches!(name, Cow::Owned(_)) && self.owned.contains(&self.hash(id, tenant));
-        is_owned && self.by_id.get(id).is_some_and(|task| self.names.is_same(&task.tenant, tenant))
+        let is_tenants = |task: &Arc<TaskRecord>| self.names.is_same(&task.tenant, tenant);
+        is_owned && self.by_id.with(id, is_tenants).unwrap_or_default()
     }
 
     /// The record of a task, whichever tenant owns it.
     pub fn task(&self, id: &str) -> Option<Arc<TaskRecord>> {
-        self.by_id.get(id).map(|task| Arc::clone(&task))
+        self.by_id.get(id)
     }
 
     /// The tasks without a known end. DashScope may have forgotten some, which only its answers tell, and no clock.
     pub fn under_way(&self) -> Vec<Arc<TaskRecord>> {
-        let under_way = self.by_id.iter().filter(|task| !task.status.get().is_final());
-        under_way.map(|task| Arc::clone(&task)).collect()
+        self.by_id.select(|task| !task.status.get().is_final())
     }
 
     /// The account of the tenant's task; `None` for another tenant's task, and for an id that no task has.
     pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
-        self.owns(id, tenant).then(|| self.by_id.get(id).map(|task| Arc::clone(&task.account)))?
+        self.owns(id, tenant).then(|| self.by_id.with(id, |task| Arc::clone(&task.account)))?
     }
 
     /// The tenant's task; `None` for another tenant's task, and for an id that no task has.
@@ -231,6 +226,12 @@ impl TaskIndex {
     }
 }
 
+impl HasTaskId for TaskRecord {
+    fn task_id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// A task takes about 300 bytes.
 const MOST_TASKS: usize = 4_000_000;
 const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
@@ -275,7 +276,7 @@ mod tests {
 
     fn sizes(index: &TaskIndex) -> [usize; 4] {
         let held = [&index.count, &index.asked_bytes].map(|held| held.load(Ordering::Relaxed));
-        [held[0], held[1], index.by_id.len(), index.owned.len()]
+        [held[0], held[1], index.by_id.length(), index.owned.len()]
     }
 
     #[test]

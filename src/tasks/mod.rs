@@ -1,5 +1,6 @@
 //! The task index, which knows the tenant of each task, and pages of its tasks.
 
+pub mod by_id;
 pub mod index;
 pub mod list;
 pub mod pager;

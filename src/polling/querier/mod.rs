@@ -329,7 +329,7 @@ mod tests {
         let now = Instant::now();
         let record = TaskRecord { status: known.into(), ..TaskRecord::sample("t", SystemTime::UNIX_EPOCH) };
         let signals = Arc::new(AccountSignals::new(&"main".into(), now));
-        let task = TrackedTask::new(0, record.into(), signals, now);
+        let task = TrackedTask::new(record.into(), signals);
         let body = Bytes::from_static(body.as_bytes());
         let answer = TaskAnswer { status, headers: HeaderMap::new(), body };
         super::told(&task, CallAnswer { answer, is_whole })
