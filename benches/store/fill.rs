@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dashgate::dashscope::task::Status;
 use dashgate::dashscope::usage::{Unit, Units};
 use dashgate::store::{
-    Change, Entry, EntryFlags, EntrySource, Outcome, Remark, Store, StoreBounds, TaskRecord,
+    Change, Entry, EntryFlags, EntrySource, Outcome, Remark, Store, StoreBounds, TaskFields,
 };
 use dashgate::usage::{Amount, Charge};
 use futures_util::future::join_all;
@@ -33,7 +33,7 @@ pub(crate) fn fill(path: &Path, contents: &Contents) -> io::Result<()> {
     let bounds = StoreBounds { patience: PATIENCE, ..StoreBounds::default() };
     let store = Store::open_with(path, bounds).map_err(io::Error::other)?;
     runtime.block_on(commit(&store, contents.tasks, TASKS_PER_COMMIT, |number| Change::Claim {
-        task: Arc::new(task(number, contents.tasks, now)),
+        task: task(number, contents.tasks, now).into(),
         answer: None,
         hold: None,
         request: None,
@@ -117,9 +117,9 @@ fn size(path: &Path) -> io::Result<u64> {
 }
 
 /// One of the tasks, which were claimed over the last twenty hours.
-fn task(number: u64, count: u64, now: SystemTime) -> TaskRecord {
+fn task(number: u64, count: u64, now: SystemTime) -> TaskFields {
     let tenant = number % TENANTS;
-    TaskRecord {
+    TaskFields {
         id: id(number).into(),
         tenant: format!("tenant-{tenant}").into(),
         key_id: format!("key-{tenant}").into(),
@@ -127,9 +127,9 @@ fn task(number: u64, count: u64, now: SystemTime) -> TaskRecord {
         model: VIDEO_MODELS[number as usize % VIDEO_MODELS.len()].into(),
         mount: "/".into(),
         claimed_at: moment(number, count, now, LIVE),
-        status: Status::Pending.into(),
+        status: Status::Pending,
         asked: None,
-        hidden: false.into(),
+        hidden: false,
         terms: None,
         webhook: None,
     }

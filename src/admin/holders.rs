@@ -33,8 +33,8 @@ impl Admin {
         let oldest = index.oldest_running(&tenant.name, running.min(MOST_SHOWN), SystemTime::now()).await;
         let task = |task: &TaskRecord| {
             json!({
-                "id": &*task.id, "key_id": &*task.key_id, "model": &*task.model, "status": task.status.get().name(),
-                "claimed_at": moment(task.claimed_at),
+                "id": &*task.id, "key_id": &*task.facts.key_id, "model": &*task.facts.model, "status": task.status.get().name(),
+                "claimed_at": moment(task.claimed_at()),
             })
         };
         let oldest: Vec<Value> = oldest.iter().map(|record| task(record)).collect();

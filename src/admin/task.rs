@@ -51,10 +51,10 @@ impl Admin {
         entry: &mut AuditEntry,
     ) -> Result<AdminResponse, Problem> {
         let record = self.task_record(id).await?.ok_or_else(|| Problem::NoSuchTask(id.to_owned()))?;
-        entry.task = Some(format!("{}/{id}", record.account));
+        entry.task = Some(format!("{}/{id}", record.facts.account));
         let (hub, now) = (&self.shared.hub, Instant::now());
-        let is_configured = self.shared.directory.load().account_index(&record.account).is_some();
-        let tracked = hub.tracked_task(&record.id, &record.tenant, now, SystemTime::now());
+        let is_configured = self.shared.directory.load().account_index(&record.facts.account).is_some();
+        let tracked = hub.tracked_task(&record.id, &record.facts.tenant, now, SystemTime::now());
         let polled = match tracked.filter(|_| is_configured) {
             Some(task) => hub.refresh(&task, now).await,
             None => None,
@@ -96,7 +96,7 @@ impl Admin {
     /// The ids of the request that submitted a task of the last two days.
     async fn request_of(&self, record: Option<&TaskRecord>) -> Result<Option<RequestIds>, Problem> {
         let Some(record) = record else { return Ok(None) };
-        let (id, claimed_at) = (Arc::clone(&record.id), record.claimed_at);
+        let (id, claimed_at) = (Arc::clone(&record.id), record.claimed_at());
         self.read_ledger(move |store| store.request_of_task(&id, claimed_at)).await
     }
 
@@ -107,9 +107,9 @@ impl Admin {
         record: Option<&TaskRecord>,
     ) -> Result<Option<SettledTask>, Problem> {
         let wanted = WantedSource::Task(id.into());
-        let from = record.and_then(|record| record.claimed_at.checked_sub(DAY)).unwrap_or(UNIX_EPOCH);
+        let from = record.and_then(|record| record.claimed_at().checked_sub(DAY)).unwrap_or(UNIX_EPOCH);
         let settled = [from, SystemTime::now() + DAY];
-        let account = record.map(|record| Arc::clone(&record.account));
+        let account = record.map(|record| Arc::clone(&record.facts.account));
         let read = move |store: Store| {
             let mut found: Option<SettledTask> = None;
             store.entries_about(&wanted, settled, |entry| {
@@ -161,17 +161,17 @@ impl KnownTask {
         let name = |of_record: fn(&TaskRecord) -> &str, of_entry: fn(&Entry) -> &str| {
             record.map(of_record).or(entry.map(of_entry))
         };
-        let tenant = record.map(|record| &record.tenant).or(entry.map(|entry| &entry.tenant));
+        let tenant = record.map(|record| &record.facts.tenant).or(entry.map(|entry| &entry.tenant));
         let request = self.request.as_ref();
         let submit_request_id = request.and_then(|request| request.upstream.as_deref());
-        let submitted_at = record.map(|record| record.claimed_at).or(entry.map(|entry| entry.submitted_at));
+        let submitted_at = record.map(|record| record.claimed_at()).or(entry.map(|entry| entry.submitted_at));
         json!({
             "task_id": id,
             "tenant": tenant.map(|tenant| current(tenant).to_string()),
-            "key_id": name(|record| &record.key_id, |entry| &entry.key_id),
-            "account": name(|record| &record.account, |entry| &entry.account),
-            "model": name(|record| &record.model, |entry| &entry.model),
-            "mount": name(|record| &record.mount, |entry| &entry.mount),
+            "key_id": name(|record| &record.facts.key_id, |entry| &entry.key_id),
+            "account": name(|record| &record.facts.account, |entry| &entry.account),
+            "model": name(|record| &record.facts.model, |entry| &entry.model),
+            "mount": name(|record| &record.facts.mount, |entry| &entry.mount),
             "status": status.or(record.map(|record| record.status.get().name().to_owned())),
             "submitted_at": submitted_at.map(moment),
             "known_at": known_at.map(moment),

@@ -75,7 +75,7 @@ impl TasksQuery {
 
     /// True for a task that all filters let through. A request has few tasks, so they are not paged.
     fn lets_through(&self, task: &TaskRecord, names: &FormerNames) -> bool {
-        let is_tenants = self.tenant.as_ref().is_none_or(|name| *names.current(&task.tenant) == **name);
+        let is_tenants = self.tenant.as_ref().is_none_or(|name| *names.current(&task.facts.tenant) == **name);
         is_tenants && self.wanted().wants(task)
     }
 
@@ -125,9 +125,9 @@ fn request_id(text: &str) -> Result<&str, Problem> {
 
 fn describe(task: &TaskRecord, names: &FormerNames) -> Value {
     json!({
-        "id": &*task.id, "tenant": &*names.current(&task.tenant), "key_id": &*task.key_id, "account": &*task.account,
-        "model": &*task.model, "mount": &*task.mount, "status": task.status.get().name(),
-        "claimed_at": moment(task.claimed_at),
+        "id": &*task.id, "tenant": &*names.current(&task.facts.tenant), "key_id": &*task.facts.key_id, "account": &*task.facts.account,
+        "model": &*task.facts.model, "mount": &*task.facts.mount, "status": task.status.get().name(),
+        "claimed_at": moment(task.claimed_at()),
     })
 }
 

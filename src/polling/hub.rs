@@ -122,8 +122,9 @@ impl PollHub {
         let index = self.task_index();
         index.remember(Arc::clone(claimed));
         // Where an id is claimed twice, the first claim is the owner's.
-        let task =
-            index.task(&claimed.id).filter(|task| index.names().is_same(&task.tenant, &claimed.tenant));
+        let task = index
+            .task(&claimed.id)
+            .filter(|task| index.names().is_same(&task.facts.tenant, &claimed.facts.tenant));
         if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
             let now = Instant::now();
             self.follow(task, now + REST, now);
@@ -135,7 +136,7 @@ impl PollHub {
     }
 
     pub(super) fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {
-        let poller = self.account_poller(&record.account);
+        let poller = self.account_poller(&record.facts.account);
         let task = self.tracked.get(&record.id).unwrap_or_else(|| {
             let new = Arc::new(TrackedTask::new(record, Arc::clone(&poller.signals)));
             self.tracked.add(new, |_| {}).0
@@ -353,7 +354,7 @@ impl PollHub {
             return;
         }
         let bytes = task.answer().map_or(0, |answer| answer.body.len());
-        let evicted = self.answers.lock().add(&task.record.tenant, Arc::clone(task.id()), bytes);
+        let evicted = self.answers.lock().add(&task.record.facts.tenant, Arc::clone(task.id()), bytes);
         for id in evicted {
             self.tracked.remove_if(&id, TrackedTask::is_final);
         }
@@ -377,7 +378,7 @@ impl PollHub {
                 task.wake();
             }
         }
-        let mut tenants: Vec<&Arc<str>> = forgotten.iter().map(|record| &record.tenant).collect();
+        let mut tenants: Vec<&Arc<str>> = forgotten.iter().map(|record| &record.facts.tenant).collect();
         tenants.dedup();
         for tenant in tenants {
             self.answers.lock().drop_forgotten(tenant, |id| self.tracked.contains(id));

@@ -104,7 +104,7 @@ impl PollHub {
 
     fn unheard(&self, holder: SlotHolder<'_>, max_age: Duration, arrived: Instant) -> Vec<Arc<TrackedTask>> {
         let is_sought = |task: &TrackedTask| {
-            let is_holders = holder.key_id.is_none_or(|key| *key == *task.record.key_id);
+            let is_holders = holder.key_id.is_none_or(|key| *key == *task.record.facts.key_id);
             is_holders && !is_fresh(task, max_age, arrived)
         };
         let mut found = Vec::new();
@@ -224,7 +224,7 @@ fn is_fresh(task: &TrackedTask, max_age: Duration, arrived: Instant) -> bool {
 }
 
 fn answer_now(task: &TrackedTask, served: PollServed) -> Option<PollAnswer> {
-    let since_claim = || SystemTime::now().duration_since(task.record.claimed_at).unwrap_or_default();
+    let since_claim = || SystemTime::now().duration_since(task.record.claimed_at()).unwrap_or_default();
     let age = task.as_of().map_or_else(since_claim, |as_of| Instant::now().saturating_duration_since(as_of));
     Some(PollAnswer { answer: task.answer()?, served, age })
 }

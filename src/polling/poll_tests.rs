@@ -16,7 +16,7 @@ use super::*;
 use crate::account::AccountRegistry;
 use crate::config::{Config, Rates};
 use crate::dashscope::task::{LIFETIME, NamedTask, Status};
-use crate::store::TaskRecord;
+use crate::store::{TaskFields, TaskRecord};
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
@@ -44,14 +44,14 @@ fn poller(hub: &PollHub) -> Arc<AccountPoller> {
 
 /// Ten tasks of the key `a`, and ten of the key `b`.
 fn of_two_keys() -> PollHub {
-    let task = |key: &str, number: usize| TaskRecord {
+    let task = |key: &str, number: usize| TaskFields {
         key_id: key.into(),
-        ..TaskRecord::sample(&format!("{key}{number}"), SystemTime::now())
+        ..TaskFields::sample(&format!("{key}{number}"), SystemTime::now())
     };
     let hub = hub([]);
     for task in (0..10).flat_map(|number| [task("a", number), task("b", number)]) {
         let id = Arc::clone(&task.id);
-        hub.task_index().remember(task);
+        hub.task_index().remember(TaskRecord::from(task));
         // Nobody asks for it within a minute, unless a client wants it.
         tracked(&hub, &id);
     }
@@ -100,8 +100,8 @@ fn tracked(hub: &PollHub, id: &str) -> Arc<TrackedTask> {
 async fn an_answer_without_news_is_as_old_as_the_tasks_claim() {
     let hour = Duration::from_secs(3600);
     for status in [Status::Pending, Status::Running] {
-        let task = TaskRecord::sample("a", SystemTime::now() - hour);
-        let hub = hub([TaskRecord { status: status.into(), ..task }]);
+        let task = TaskFields::sample("a", SystemTime::now() - hour);
+        let hub = hub([TaskFields { status, ..task }.into()]);
         let polled = hub.poll(&tracked(&hub, "a"), None, Duration::from_secs(2), Instant::now()).await;
         let PollAnswer { age, served, .. } = polled.expect("an answer");
         assert_eq!(served, PollServed::Stale);

@@ -199,7 +199,8 @@ impl PollHub {
         now: Instant,
     ) {
         // A claim that has not come yet is wanted again.
-        let Some(record) = self.task_index().task(id).filter(|task| task.account == *poller.account()) else {
+        let Some(record) = self.task_index().task(id).filter(|task| task.facts.account == *poller.account())
+        else {
             return;
         };
         let task = self.follow(record, now + REST, now);
@@ -222,7 +223,7 @@ impl PollHub {
     pub(super) fn take_end(&self, entry: &Arc<Entry>) {
         let Some(replicas) = &self.replicas else { return };
         let EntrySource::Task(id) = &entry.source else { return };
-        let Some(record) = self.task_index().task(id).filter(|task| task.tenant == entry.tenant) else {
+        let Some(record) = self.task_index().task(id).filter(|task| task.facts.tenant == entry.tenant) else {
             return;
         };
         let tracked = self.tracked.get(id);

@@ -80,7 +80,7 @@ impl Schedule {
 
     /// Number of tasks that were submitted before this time: a look at each of them.
     pub(super) fn count_submitted_before(&self, time: SystemTime) -> usize {
-        self.entries.iter().filter(|entry| entry.task.record.claimed_at < time).count()
+        self.entries.iter().filter(|entry| entry.task.record.claimed_at() < time).count()
     }
 
     pub(super) fn length(&self) -> usize {
@@ -239,7 +239,7 @@ impl Schedule {
             ScheduleQueue::Ended => (&mut self.ended, &mut times.ended),
             ScheduleQueue::Wanted => (&mut self.wanted, &mut times.wanted),
         };
-        let tenant = &entry.task.record.tenant;
+        let tenant = &entry.task.record.facts.tenant;
         if let Some(before) = std::mem::replace(at, due) {
             queue.remove(tenant, &(before, place));
         }
@@ -253,7 +253,7 @@ impl Schedule {
     fn set_rest(&mut self, place: Place, due: Option<Instant>) {
         let at = due.map(|due| (due, Tenth::not_before(self.since_origin(due))));
         let Some(entry) = self.entries.get_mut(place) else { return };
-        let tenant = &entry.task.record.tenant;
+        let tenant = &entry.task.record.facts.tenant;
         if let Some(before) = std::mem::replace(&mut entry.rest, at.map(|(_, tenth)| tenth)) {
             self.rest.remove(tenant, &(before, place));
         }

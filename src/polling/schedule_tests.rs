@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use super::super::signals::AccountSignals;
 use super::*;
-use crate::store::TaskRecord;
+use crate::store::{TaskFields, TaskRecord};
 
 struct ScheduleFixture {
     schedule: Schedule,
@@ -28,8 +28,8 @@ impl ScheduleFixture {
     }
 
     fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) {
-        let sample = TaskRecord::sample(&number.to_string(), SystemTime::UNIX_EPOCH);
-        let task = TaskRecord { tenant: tenant.into(), ..sample };
+        let sample = TaskFields::sample(&number.to_string(), SystemTime::UNIX_EPOCH);
+        let task = TaskRecord::from(TaskFields { tenant: tenant.into(), ..sample });
         let task = Arc::new(TrackedTask::new(task.into(), Arc::clone(&self.signals)));
         let (rest, now) = (self.at(rest), self.start + Duration::from_millis(since));
         self.schedule.follow(&task, rest, now);

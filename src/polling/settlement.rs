@@ -27,19 +27,19 @@ pub(super) fn entry(
         None => Reading::Unread { raw: None },
     };
     let (read, is_unread) = reading.into_use().unwrap_or_default();
-    let charge = record.terms.as_ref().map(|terms| terms.charge(&read.units, &read.class).0);
+    let charge = record.facts.terms.as_ref().map(|terms| terms.charge(&read.units, &read.class).0);
     // A use that was not understood is not free.
     let charge = charge.filter(|_| !is_unread || !read.units.is_empty());
     Some(Arc::new(Entry {
         source: EntrySource::Task(Arc::clone(&record.id)),
         at: now,
-        tenant: Arc::clone(&record.tenant),
-        key_id: Arc::clone(&record.key_id),
-        account: Arc::clone(&record.account),
-        model: record.model.clone(),
-        mount: Arc::clone(&record.mount),
-        operation: Entry::task_operation(record.asked.is_some()).into(),
-        submitted_at: record.claimed_at,
+        tenant: Arc::clone(&record.facts.tenant),
+        key_id: Arc::clone(&record.facts.key_id),
+        account: Arc::clone(&record.facts.account),
+        model: record.facts.model.clone(),
+        mount: Arc::clone(&record.facts.mount),
+        operation: Entry::task_operation(record.asked().is_some()).into(),
+        submitted_at: record.claimed_at(),
         status: if is_lost { LOST } else { told.status.name() }.into(),
         units: read.units,
         class: read.class,

@@ -42,9 +42,9 @@ impl TaskEndSubscribers {
         // Slots come first: a client that learns of the end can submit the next task.
         self.index.free_slots(&ended.record);
         if ended.record.status.get() == Status::Succeeded
-            && let Ok(took) = ended.ended_at().duration_since(ended.record.claimed_at)
+            && let Ok(took) = ended.ended_at().duration_since(ended.record.claimed_at())
         {
-            self.mean_durations.add(&ended.record.model, took);
+            self.mean_durations.add(&ended.record.facts.model, took);
         }
         self.measure(ended);
     }
@@ -55,8 +55,8 @@ impl TaskEndSubscribers {
         if let Some(at) = ended.ended_at {
             self.metrics.completion_lag.observe(seconds(at, ended.learnt_at));
         }
-        let lasted = seconds(ended.record.claimed_at, ended.ended_at());
-        self.directory.load().model_series(&ended.record.model).task_durations.observe(lasted);
+        let lasted = seconds(ended.record.claimed_at(), ended.ended_at());
+        self.directory.load().model_series(&ended.record.facts.model).task_durations.observe(lasted);
     }
 }
 

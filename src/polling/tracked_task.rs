@@ -105,7 +105,7 @@ impl TrackedTask {
 
     /// Name of the account that runs the task.
     pub fn account(&self) -> &Arc<str> {
-        &self.record.account
+        &self.record.facts.account
     }
 
     /// True if the task has ended, and its final answer is held or [passed on](Self::is_passed).
@@ -145,7 +145,7 @@ impl TrackedTask {
 
     /// True if DashScope has forgotten the task by this time.
     pub(super) fn is_forgotten(&self, date: SystemTime) -> bool {
-        date.duration_since(self.record.claimed_at).is_ok_and(|age| age > LIFETIME)
+        date.duration_since(self.record.claimed_at()).is_ok_and(|age| age > LIFETIME)
     }
 
     /// Time at which the known status was true. A pending task was still pending when the last scan of the running
@@ -254,7 +254,7 @@ impl TrackedTask {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(HeaderValue::try_from(&*request_id).map(|value| (REQUEST_ID, value)));
-        let body = task::status_answer(&self.record.id, status, self.record.claimed_at, &request_id);
+        let body = task::status_answer(&self.record.id, status, self.record.claimed_at(), &request_id);
         TaskAnswer { status: StatusCode::OK, headers, body }
     }
 

@@ -17,8 +17,9 @@ use crate::dashscope::task::Status;
 use crate::polling::{Intent, Orphan, SearchedAccount, Verdict, judge, may_be};
 use crate::store::{
     Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, RunningSubmit, SentRequest,
-    Store, StoreFault, TaskRecord,
+    Store, StoreFault, TaskFields, TaskRecord,
 };
+use crate::tasks::index::TaskIndex;
 use crate::tenant::directory::Directory;
 use crate::unified::StatusSpelling;
 
@@ -279,7 +280,7 @@ impl Shared {
         owner: &NamedOwner,
         submit: Option<&OpenSubmit>,
     ) -> Adoption {
-        let task = task(directory, account, orphan, owner, submit);
+        let task = task(self.hub.task_index(), directory, account, orphan, owner, submit);
         let lost = submit.and_then(|submit| submit.keyed.as_ref());
         let answer = lost.and_then(|lost| self.answer(directory, lost, &task));
         let hold = submit.and_then(|submit| submit.hold.clone());
@@ -385,6 +386,7 @@ fn submit_answer(task_id: &str) -> Bytes {
 
 /// The record of an orphan that gets an owner. `submit`: the one that made it, if that is known.
 fn task(
+    index: &TaskIndex,
     directory: &Directory,
     account: &Arc<str>,
     orphan: &Orphan,
@@ -401,7 +403,7 @@ fn task(
     let tenant = directory.tenant(&owner.tenant);
     let submitted_at = submit.map_or(orphan.created, |submit| submit.intent.sent_at);
     let terms = tenant.and_then(|tenant| tenant.billing.terms(&orphan.model, submitted_at));
-    Arc::new(TaskRecord {
+    let fields = TaskFields {
         id: Arc::clone(&orphan.task_id),
         tenant: Arc::clone(&owner.tenant),
         key_id: Arc::clone(&owner.key_id),
@@ -410,12 +412,13 @@ fn task(
         mount: prefix,
         claimed_at: orphan.created,
         // A task has ended once its final answer is held, which a query brings.
-        status: if orphan.status.is_final() { Status::Pending } else { orphan.status }.into(),
+        status: if orphan.status.is_final() { Status::Pending } else { orphan.status },
         asked,
-        hidden: false.into(),
+        hidden: false,
         terms,
         webhook: sent.and_then(|sent| sent.webhook.clone()),
-    })
+    };
+    index.sharing(fields.into())
 }
 
 fn mount<'d>(directory: &'d Directory, prefix: &str) -> Option<&'d Mount> {

@@ -19,7 +19,8 @@ use crate::config::Dialect;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::submit_answer::SubmitAnswer;
 use crate::dashscope::task::Status;
-use crate::store::{Change, CommitFault, FirstAnswer, RequestIds, TaskRecord};
+use crate::store::{Change, CommitFault, FirstAnswer, RequestIds, TaskFields, TaskRecord};
+use crate::tasks::index::TaskIndex;
 use crate::unified::RequestedVideo;
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
@@ -49,7 +50,8 @@ impl Proxy {
         let mut claimed = None;
         let mut is_told = true;
         for id in &answer.task_ids {
-            let task = new_task(exchange, id, answer.status, asked.clone(), webhook.clone());
+            let index = self.shared.hub.task_index();
+            let task = new_task(index, exchange, id, answer.status, asked.clone(), webhook.clone());
             let text = read.as_ref().ok().and_then(Option::as_ref).filter(|_| claimed.is_none());
             let kept = text.and_then(|text| self.answer_to_keep(exchange, response, text, &task));
             is_told &= self.claim_task(exchange, Arc::clone(&task), answer.status, kept, &request).await;
@@ -75,7 +77,7 @@ impl Proxy {
     ) -> bool {
         exchange.note_task(&task.id);
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
-            self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
+            self.shared.limits.task_reserved(&task.id, task.claimed_at(), slot);
         }
         let hold = exchange.held_money.take().map(HeldMoney::leave_to_task);
         let request = Some(Box::new(request.clone()));
@@ -85,7 +87,7 @@ impl Proxy {
             // The task is paid for, so the client gets its id all the same, unless another replica may be asked for it. If the
             // gateway crashes before the claim is durable, the task has no owner.
             is_told = !self.shared.store.has_replicas() || fault.fault().cause.is_of_change();
-            tracing::error!(task_id = &*task.id, tenant = &*task.tenant, %fault, "a task's owner is not durable yet");
+            tracing::error!(task_id = &*task.id, tenant = &*task.facts.tenant, %fault, "a task's owner is not durable yet");
             if let CommitFault::NotMade(_) = fault {
                 self.shared.store.defer(claim);
             }
@@ -156,6 +158,7 @@ fn request_ids(exchange: &Exchange, response: &Response<Download>, answer: &Subm
 }
 
 fn new_task(
+    index: &TaskIndex,
     exchange: &Exchange,
     id: &Arc<str>,
     status: Option<Status>,
@@ -166,7 +169,7 @@ fn new_task(
     let status = status.unwrap_or(Status::Unknown);
     let (model, now) = (exchange.model.get().cloned().unwrap_or_default(), SystemTime::now());
     let terms = permit.tenant().billing.terms(&model, now);
-    Arc::new(TaskRecord {
+    let fields = TaskFields {
         id: Arc::clone(id),
         tenant: Arc::clone(&permit.tenant().name),
         key_id: permit.caller().key_id().into(),
@@ -175,12 +178,13 @@ fn new_task(
         mount: Arc::clone(&exchange.route().mount(directory).prefix),
         claimed_at: now,
         // A task has ended once its final answer is held, which a query brings.
-        status: if status.is_final() { Status::Pending } else { status }.into(),
+        status: if status.is_final() { Status::Pending } else { status },
         asked,
-        hidden: false.into(),
+        hidden: false,
         terms,
         webhook,
-    })
+    };
+    index.sharing(fields.into())
 }
 
 /// The account to which the submit was sent.

@@ -12,7 +12,7 @@ use super::Change;
 use super::delivery::DeliveryChange;
 use super::keyed_submit::KeyedSubmit;
 use super::lost_submit::LostSubmit;
-use super::record::TaskRecord;
+use super::task_record::TaskRecord;
 
 /// Former names, each with the name that its tenant has now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -125,7 +125,8 @@ impl FormerNames {
     }
 
     fn in_task(&self, task: &mut Arc<TaskRecord>) -> bool {
-        self.has(&task.tenant) && self.in_name(&mut Arc::make_mut(task).tenant)
+        self.has(&task.facts.tenant)
+            && self.in_name(&mut Arc::make_mut(&mut Arc::make_mut(task).facts).tenant)
     }
 
     fn in_submit(&self, submit: &mut Arc<KeyedSubmit>) -> bool {
@@ -181,6 +182,7 @@ impl TenantNames {
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::task_record::TaskFields;
     use super::*;
 
     fn noted(renames: &[(&str, &str)]) -> FormerNames {
@@ -217,14 +219,16 @@ mod tests {
     fn a_change_comes_under_the_name_that_its_tenant_has_now() {
         let names = noted(&[("one", "two")]);
         let claim = |tenant: &str| Change::Claim {
-            task: TaskRecord { tenant: tenant.into(), ..TaskRecord::sample("t", SystemTime::UNIX_EPOCH) }
-                .into(),
+            task: Arc::new(
+                TaskFields { tenant: tenant.into(), ..TaskFields::sample("t", SystemTime::UNIX_EPOCH) }
+                    .into(),
+            ),
             answer: None,
             hold: None,
             request: None,
         };
         let Some(Change::Claim { task, .. }) = names.in_change(&claim("one")) else { panic!("not renamed") };
-        assert_eq!(&*task.tenant, "two");
+        assert_eq!(&*task.facts.tenant, "two");
         assert!(names.in_change(&claim("two")).is_none());
         // A key of the same name is no tenant.
         let revoke = Change::RevokeKey { id: "one".into(), at: SystemTime::UNIX_EPOCH };

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_submit::{FirstAnswer, KeyedSubmit};
-use super::record::TaskRecord;
+use super::task_record::TaskRecord;
 use crate::unified::RequestedVideo;
 
 /// A submit that was sent, or may have been, and whose answer is lost.

@@ -35,6 +35,7 @@ mod shared_field;
 mod sql;
 mod state;
 mod steady_clock;
+mod task_record;
 mod tenant_event;
 mod tenant_record;
 mod timestamp;
@@ -81,8 +82,8 @@ pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, RunningSubmit, SentRequest};
 pub use self::record::{
-    ENDED_KEYS_KEPT, KeyDetails, KeyRecord, MOST_MODEL_BYTES, RequestIds, TASKS_KEPT, TaskRecord,
-    UPLOADS_KEPT, UploadRecord,
+    ENDED_KEYS_KEPT, KeyDetails, KeyRecord, MOST_MODEL_BYTES, RequestIds, TASKS_KEPT, UPLOADS_KEPT,
+    UploadRecord,
 };
 pub use self::replay::Mirror;
 pub use self::replica::{REPLICA_LIVES, Replica};
@@ -95,6 +96,7 @@ pub use self::sql::holds::OpenHold;
 pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 use self::sql::{adoption, holds, idempotency, rows, tenants};
 use self::state::StoreState;
+pub use self::task_record::{TaskFacts, TaskFields, TaskRecord};
 pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEvent};
 pub use self::tenant_record::TenantRecord;
 pub use self::token_secret::{EarlierSecrets, LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};

@@ -1,106 +1,15 @@
-//! Records of the store and how long they are kept: a task with its owner, an upload directory with its owner, a
-//! secret of a virtual key.
+//! Records of the store and how long they are kept: an upload directory with its owner, a secret of a virtual key. That of a
+//! task is in [`super::task_record`].
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::shared_field::SharedField;
 use crate::config::KeyLimits;
 use crate::dashscope::oss;
 use crate::dashscope::task;
-use crate::dashscope::task::Status;
 use crate::net::networks::Networks;
-use crate::unified::RequestedVideo;
-use crate::usage::Terms;
-
-/// One task and its owner. Times are kept to the millisecond.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskRecord {
-    pub id: Arc<str>,
-    pub tenant: Arc<str>,
-    pub key_id: Arc<str>,
-    /// The account that runs the task: every later call on the task goes there.
-    pub account: Arc<str>,
-    /// The model that the submit named, up to 128 bytes; empty where it could not be read.
-    pub model: Box<str>,
-    /// The prefix of the mount that the submit came by.
-    pub mount: Arc<str>,
-    pub claimed_at: SystemTime,
-    /// Last known status.
-    pub status: SharedField<Status>,
-    /// The request's fields, of a video that was submitted in the unified dialect.
-    pub asked: Option<Arc<RequestedVideo>>,
-    /// True once the tenant has deleted the task in the unified dialect, which then hides it.
-    pub hidden: SharedField<bool>,
-    /// Prices of the task, as they stood when the task was submitted; `None` if its tenant has no prices.
-    #[serde(default)]
-    pub terms: Option<Arc<Terms>>,
-    /// The address that the submit named for a webhook.
-    #[serde(default)]
-    pub webhook: Option<Arc<str>>,
-}
-
-impl TaskRecord {
-    /// A task of tenant `one` and account `main` that waits to run, for tests.
-    #[cfg(test)]
-    pub(crate) fn sample(id: &str, claimed_at: SystemTime) -> Self {
-        Self {
-            id: id.into(),
-            tenant: "one".into(),
-            key_id: "key".into(),
-            account: "main".into(),
-            model: "wan2.7-i2v".into(),
-            mount: "/".into(),
-            claimed_at,
-            status: task::Status::Pending.into(),
-            asked: None,
-            hidden: false.into(),
-            terms: None,
-            webhook: None,
-        }
-    }
-
-    /// Memory held by the recorded request fields of a unified task, in bytes, beside a fixed part.
-    pub fn asked_bytes(&self) -> usize {
-        self.asked.as_ref().map_or(0, |asked| asked.bytes())
-    }
-
-    /// True if a field that a client chooses is longer than the store records it.
-    pub(super) fn is_long(&self) -> bool {
-        self.model.len() > MOST_MODEL_BYTES || self.asked.as_ref().is_some_and(|asked| asked.is_long())
-    }
-
-    /// Cuts the fields that a client chooses to their longest length.
-    pub(super) fn shorten(&mut self) {
-        shorten(&mut self.model, MOST_MODEL_BYTES);
-        if self.asked.as_ref().is_some_and(|asked| asked.is_long()) {
-            self.asked = self.asked.as_deref().cloned().map(|asked| Arc::new(asked.shortened()));
-        }
-    }
-}
-
-impl RequestedVideo {
-    fn bytes(&self) -> usize {
-        [&self.prompt, &self.seconds, &self.size].into_iter().flatten().map(|text| text.len()).sum()
-    }
-
-    fn is_long(&self) -> bool {
-        let is_over = |text: &Option<Box<str>>, most| text.as_ref().is_some_and(|text| text.len() > most);
-        is_over(&self.prompt, MOST_PROMPT_BYTES)
-            || is_over(&self.seconds, MOST_MODEL_BYTES)
-            || is_over(&self.size, MOST_MODEL_BYTES)
-    }
-
-    fn shortened(mut self) -> Self {
-        let cut = |text: &mut Option<Box<str>>, most| text.iter_mut().for_each(|text| shorten(text, most));
-        cut(&mut self.prompt, MOST_PROMPT_BYTES);
-        cut(&mut self.seconds, MOST_MODEL_BYTES);
-        cut(&mut self.size, MOST_MODEL_BYTES);
-        self
-    }
-}
 
 /// Ids of the request that submitted a task. They stand in the store alone: a record of each running task in memory would be
 /// a third longer with them.
@@ -138,7 +47,7 @@ impl UploadRecord {
     }
 }
 
-fn shorten(text: &mut Box<str>, most: usize) {
+pub(super) fn shorten(text: &mut Box<str>, most: usize) {
     if text.len() > most {
         let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
         *text = text[..end.unwrap_or(0)].into();
@@ -195,4 +104,3 @@ const MOST_REQUEST_ID: usize = 128;
 pub(super) const MOST_ID_BYTES: usize = 256;
 /// Longest model that a record names.
 pub const MOST_MODEL_BYTES: usize = 128;
-const MOST_PROMPT_BYTES: usize = 20_000;

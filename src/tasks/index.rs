@@ -10,6 +10,7 @@ use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
 use super::by_id::{HasTaskId, TasksById};
+use super::known_facts::KnownFacts;
 use super::running::RunningCounts;
 use super::tenant_tasks::TenantTasks;
 use crate::dashscope::task::Status;
@@ -27,6 +28,7 @@ pub struct TaskIndex {
     /// Hash of each task's tenant and id, for each name that the tenant has had since the task was read. With it a lookup of another tenant's task takes as long as one of no task:
     /// the comparison of the owner's name in `by_id` took 0.4 µs longer.
     owned: DashSet<u64, RandomState>,
+    facts: KnownFacts,
     hasher: RandomState,
     count: AtomicUsize,
     /// Memory held by the recorded request fields of unified tasks.
@@ -57,13 +59,24 @@ impl TaskIndex {
         is_writable && self.count.load(Ordering::Relaxed) < MOST_TASKS
     }
 
+    /// The record with facts in place of its own that the index holds for many tasks.
+    pub fn sharing(&self, mut task: TaskRecord) -> Arc<TaskRecord> {
+        task.facts = self.facts.known(&task.facts);
+        Arc::new(task)
+    }
+
     /// Adds a task to the index, unless its id is known.
     pub fn remember(&self, task: impl Into<Arc<TaskRecord>>) {
         let mut task = task.into();
         self.bound(&mut task);
-        let (id, tenant, at) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
+        let facts = self.facts.known(&task.facts);
+        if !Arc::ptr_eq(&facts, &task.facts) {
+            // Of another process. The record of a claim here has them already, see `sharing`.
+            Arc::make_mut(&mut task).facts = facts;
+        }
+        let (id, tenant, at) = (Arc::clone(&task.id), Arc::clone(&task.facts.tenant), task.claimed_at());
         // The task is counted before its end can be reported.
-        self.limits.task_began(&id, &task.key_id, &tenant, at);
+        self.limits.task_began(&id, &task.facts.key_id, &tenant, at);
         let (known, is_new) = self.by_id.add(Arc::clone(&task), |task| {
             if !task.status.get().is_final() {
                 self.running.began(task);
@@ -116,6 +129,7 @@ impl TaskIndex {
                 forgotten.push(task);
             }
         }
+        self.facts.purge();
         let bytes = forgotten.iter().map(|task| task.asked_bytes()).sum();
         self.asked_bytes.fetch_sub(bytes, Ordering::Relaxed);
         forgotten
@@ -124,14 +138,14 @@ impl TaskIndex {
     /// Drops the recorded request fields of a task where they would take more than their share of memory: prompts may
     /// be long.
     fn bound(&self, task: &mut Arc<TaskRecord>) {
-        if task.asked.is_none() {
+        if task.asked().is_none() {
             return;
         }
         let bytes = task.asked_bytes();
         let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= MOST_ASKED_BYTES);
         let is_known = self.by_id.contains(&task.id);
         if is_known || self.asked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            Arc::make_mut(task).asked = Some(Arc::default());
+            Arc::make_mut(task).forget_asked();
         }
     }
 
@@ -151,7 +165,7 @@ impl TaskIndex {
         let is_owned = self.owned.contains(&self.hash(id, &name))
             // During a rename the hashes of the new name are not all there yet.
             || matches!(name, Cow::Owned(_)) && self.owned.contains(&self.hash(id, tenant));
-        let is_tenants = |task: &Arc<TaskRecord>| self.names.is_same(&task.tenant, tenant);
+        let is_tenants = |task: &Arc<TaskRecord>| self.names.is_same(&task.facts.tenant, tenant);
         is_owned && self.by_id.with(id, is_tenants).unwrap_or_default()
     }
 
@@ -167,7 +181,7 @@ impl TaskIndex {
 
     /// The account of the tenant's task; `None` for another tenant's task, and for an id that no task has.
     pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
-        self.owns(id, tenant).then(|| self.by_id.with(id, |task| Arc::clone(&task.account)))?
+        self.owns(id, tenant).then(|| self.by_id.with(id, |task| Arc::clone(&task.facts.account)))?
     }
 
     /// The tenant's task; `None` for another tenant's task, and for an id that no task has.
@@ -180,7 +194,7 @@ impl TaskIndex {
         let is_news = task.status.advance(status);
         // An end is written by its settlement alone.
         if let Some(store) = self.store.as_ref().filter(|_| is_news && !status.is_final()) {
-            store.learn(Arc::clone(&task.id), task.claimed_at, status);
+            store.learn(Arc::clone(&task.id), task.claimed_at(), status);
         }
         is_news
     }
@@ -241,10 +255,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::TASKS_KEPT;
+    use crate::store::{TASKS_KEPT, TaskFields};
+    use crate::unified::RequestedVideo;
 
     fn task(id: &str, tenant: &str, claimed_at: SystemTime) -> TaskRecord {
-        TaskRecord { tenant: tenant.into(), ..TaskRecord::sample(id, claimed_at) }
+        TaskFields { tenant: tenant.into(), ..TaskFields::sample(id, claimed_at) }.into()
     }
 
     /// The tenant's ids, oldest first.
@@ -282,12 +297,15 @@ mod tests {
     #[test]
     fn tasks_of_idle_tenants_expire_a_few_at_a_time() {
         let index = TaskIndex::default();
-        let now = SystemTime::now();
+        let now = SystemTime::UNIX_EPOCH + 400_000 * Duration::from_secs(3600);
         for number in 0..5 {
-            let mut record = task(&number.to_string(), "idle", now - TASKS_KEPT);
-            record.asked = Some(Arc::default());
-            record.asked.iter_mut().for_each(|asked| Arc::make_mut(asked).prompt = Some("cat".into()));
-            index.remember(record);
+            let asked = RequestedVideo { prompt: Some("cat".into()), ..RequestedVideo::default() };
+            let record = TaskFields {
+                tenant: "idle".into(),
+                asked: Some(Arc::new(asked)),
+                ..TaskFields::sample(&number.to_string(), now - TASKS_KEPT)
+            };
+            index.remember(TaskRecord::from(record));
         }
         index.remember(task("a", "one", now));
         assert!(index.forget_expired(now, 9).is_empty());

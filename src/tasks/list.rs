@@ -45,8 +45,8 @@ impl ListedTasks {
 
     /// Adds the task to the list, if the query asks for it.
     fn add(&mut self, task: &Arc<TaskRecord>, query: &TaskListQuery, now: SystemTime) {
-        let at = task.claimed_at;
-        let is_other_model = query.model_name.as_deref().is_some_and(|model| model != &*task.model);
+        let at = task.claimed_at();
+        let is_other_model = query.model_name.as_deref().is_some_and(|model| model != &*task.facts.model);
         if is_other_model || is_too_early(at, query, now) || is_too_late(at, query) {
             return;
         }
@@ -121,8 +121,8 @@ fn is_too_late(claimed_at: SystemTime, query: &TaskListQuery) -> bool {
 
 fn item(task: &TaskRecord) -> TaskListItem<'_> {
     TaskListItem {
-        gmt_create: millis_since_1970(task.claimed_at),
-        model_name: &task.model,
+        gmt_create: millis_since_1970(task.claimed_at()),
+        model_name: &task.facts.model,
         status: task.status.get().name(),
         task_id: &task.id,
     }
@@ -137,12 +137,14 @@ mod tests {
 
     use super::*;
     use crate::dashscope::task::Status;
+    use crate::store::TaskFields;
 
     fn index(tasks: &[(&str, &str, Status, u64)]) -> TaskIndex {
         let index = TaskIndex::default();
         for (id, model, status, at) in tasks {
-            let task = TaskRecord::sample(id, UNIX_EPOCH + Duration::from_secs(*at));
-            index.remember(TaskRecord { model: (*model).into(), status: (*status).into(), ..task });
+            let task = TaskFields::sample(id, UNIX_EPOCH + Duration::from_secs(*at));
+            let task = TaskFields { model: (*model).into(), status: *status, ..task };
+            index.remember(TaskRecord::from(task));
         }
         index
     }
@@ -221,10 +223,10 @@ mod tests {
     /// The list as it was first written: every task is looked at.
     fn plain(tasks: &[TaskRecord], query: &TaskListQuery, now: SystemTime) -> (usize, Vec<Arc<str>>) {
         let is_asked_for = |task: &&TaskRecord| {
-            let claimed = millis_since_1970(task.claimed_at);
-            now.duration_since(task.claimed_at).unwrap_or_default() <= LIFETIME
+            let claimed = millis_since_1970(task.claimed_at());
+            now.duration_since(task.claimed_at()).unwrap_or_default() <= LIFETIME
                 && query.task_id.as_deref().is_none_or(|id| id == &*task.id)
-                && query.model_name.as_deref().is_none_or(|model| model == &*task.model)
+                && query.model_name.as_deref().is_none_or(|model| model == &*task.facts.model)
                 && query.status.as_deref().is_none_or(|status| status == task.status.get().name())
                 && query.from.is_none_or(|from| from <= claimed)
                 && query.until.is_none_or(|until| claimed <= until)
@@ -259,9 +261,9 @@ mod tests {
                     1 => at - Duration::from_secs(60),
                     _ => at,
                 };
-                let task = TaskRecord::sample(&number.to_string(), claimed_at);
-                let status = statuses[usize::from(status)].into();
-                tasks.push(TaskRecord { model: model.to_string().into(), status, ..task });
+                let task = TaskFields::sample(&number.to_string(), claimed_at);
+                let status = statuses[usize::from(status)];
+                tasks.push(TaskRecord::from(TaskFields { model: model.to_string().into(), status, ..task }));
             }
             tasks.iter().for_each(|task| index.remember(task.clone()));
             // The oldest tasks leave the index, whatever number of them that is.

@@ -2,6 +2,7 @@
 
 pub mod by_id;
 pub mod index;
+mod known_facts;
 pub mod list;
 pub mod pager;
 mod running;

@@ -46,10 +46,10 @@ impl NewestQuery<'_> {
     /// True for a task that the filters let through, whoever its tenant is.
     pub fn wants(&self, task: &TaskRecord) -> bool {
         self.status.is_none_or(|status| status.name() == task.status.get().name())
-            && self.key.is_none_or(|key| *key == *task.key_id)
-            && self.model.is_none_or(|model| pattern::matches(model, &task.model))
-            && self.since.is_none_or(|since| since <= task.claimed_at)
-            && self.until.is_none_or(|until| task.claimed_at < until)
+            && self.key.is_none_or(|key| *key == *task.facts.key_id)
+            && self.model.is_none_or(|model| pattern::matches(model, &task.facts.model))
+            && self.since.is_none_or(|since| since <= task.claimed_at())
+            && self.until.is_none_or(|until| task.claimed_at() < until)
     }
 
     /// True if no task that was claimed at such a time is on the page.
@@ -66,7 +66,7 @@ pub struct TaskPosition(pub SystemTime, pub Arc<str>);
 
 impl TaskPosition {
     fn of(task: &TaskRecord) -> Self {
-        Self(to_millisecond(task.claimed_at), Arc::clone(&task.id))
+        Self(to_millisecond(task.claimed_at()), Arc::clone(&task.id))
     }
 }
 
@@ -137,7 +137,7 @@ impl TaskIndex {
                 return Some((page, false));
             }
             for task in tasks {
-                if task.claimed_at < query.since || query.until < task.claimed_at || !is_shown(&task) {
+                if task.claimed_at() < query.since || query.until < task.claimed_at() || !is_shown(&task) {
                     continue;
                 }
                 if page.len() == query.limit {
@@ -176,7 +176,7 @@ impl TaskIndex {
                 break;
             }
             let runs =
-                |task: &Arc<TaskRecord>| !task.status.get().is_final() && !is_forgotten(task.claimed_at);
+                |task: &Arc<TaskRecord>| !task.status.get().is_final() && !is_forgotten(task.claimed_at());
             running.extend(tasks.into_iter().filter(runs));
         }
         running.truncate(most);
@@ -231,20 +231,21 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+    use crate::store::TaskFields;
 
-    fn index(count: usize, task: impl Fn(usize) -> TaskRecord) -> TaskIndex {
+    fn index<T: Into<TaskRecord>>(count: usize, task: impl Fn(usize) -> T) -> TaskIndex {
         let index = TaskIndex::default();
-        (0..count).for_each(|number| index.remember(task(number)));
+        (0..count).for_each(|number| index.remember(Into::<TaskRecord>::into(task(number))));
         index
     }
 
     fn page_index(count: usize) -> TaskIndex {
-        index(count, |number| TaskRecord {
+        index(count, |number| TaskFields {
             tenant: if number % 2 == 0 { "one".into() } else { "two".into() },
-            hidden: (number % 3 == 0).into(),
+            hidden: number % 3 == 0,
             terms: None,
             webhook: None,
-            ..TaskRecord::sample(&number.to_string(), SystemTime::now())
+            ..TaskFields::sample(&number.to_string(), SystemTime::now())
         })
     }
 
@@ -354,11 +355,11 @@ mod tests {
     #[tokio::test]
     async fn pages_follow_one_another_from_the_newest_to_the_oldest() {
         let now = SystemTime::now();
-        let index = index(20, |number| TaskRecord {
+        let index = index(20, |number| TaskFields {
             tenant: if number % 3 == 0 { "two".into() } else { "one".into() },
-            status: if number % 5 == 0 { Status::Failed.into() } else { Status::Pending.into() },
+            status: if number % 5 == 0 { Status::Failed } else { Status::Pending },
             // Two tasks in each second.
-            ..TaskRecord::sample(&format!("t{number:02}"), now + Duration::from_secs(number as u64 / 2))
+            ..TaskFields::sample(&format!("t{number:02}"), now + Duration::from_secs(number as u64 / 2))
         });
         for limit in [1, 2, 3, 7, 20, 100] {
             assert_eq!(
@@ -376,10 +377,10 @@ mod tests {
     #[tokio::test]
     async fn a_page_may_be_of_a_key_a_model_and_a_time() {
         let second = |number: usize| UNIX_EPOCH + Duration::from_secs(number as u64);
-        let index = index(1000, |number| TaskRecord {
+        let index = index(1000, |number| TaskFields {
             key_id: if number % 2 == 0 { "even".into() } else { "odd".into() },
             model: if number % 5 == 0 { "wan2.7-t2v".into() } else { "wan2.7-i2v".into() },
-            ..TaskRecord::sample(&number.to_string(), second(number))
+            ..TaskFields::sample(&number.to_string(), second(number))
         });
         let query = NewestQuery {
             key: Some("even"),

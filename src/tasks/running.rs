@@ -17,7 +17,7 @@ struct HourlyCounts([(u64, u32); HOURS]);
 
 impl RunningCounts {
     pub(super) fn began(&self, task: &TaskRecord) {
-        let (key, hour) = (key(&task.account, &task.model), hour(task.claimed_at));
+        let (key, hour) = (key(&task.facts.account, &task.facts.model), hour(task.claimed_at()));
         if let Some(mut hours) = self.0.get_mut(&key) {
             hours.add(hour);
             return;
@@ -32,8 +32,8 @@ impl RunningCounts {
     }
 
     pub(super) fn ended(&self, task: &TaskRecord) {
-        if let Some(mut hours) = self.0.get_mut(&key(&task.account, &task.model)) {
-            hours.remove(hour(task.claimed_at));
+        if let Some(mut hours) = self.0.get_mut(&key(&task.facts.account, &task.facts.model)) {
+            hours.remove(hour(task.claimed_at()));
         }
     }
 
@@ -84,9 +84,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::TaskFields;
 
     fn task(model: &str, hour: u64) -> TaskRecord {
-        TaskRecord { model: model.into(), ..TaskRecord::sample("id", at(hour)) }
+        TaskFields { model: model.into(), ..TaskFields::sample("id", at(hour)) }.into()
     }
 
     fn at(hour: u64) -> SystemTime {

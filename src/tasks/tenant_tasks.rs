@@ -28,7 +28,7 @@ pub(super) struct ClaimTimes {
 
 impl TenantTasks {
     pub(super) fn push(&mut self, task: Arc<TaskRecord>) {
-        let at = task.claimed_at;
+        let at = task.claimed_at();
         let block = self.end() / BLOCK - self.expired / BLOCK;
         match self.blocks.get_mut(block) {
             Some(times) => {
@@ -48,7 +48,7 @@ impl TenantTasks {
         }
         let mut own = std::mem::take(self).tasks.into_iter().peekable();
         for task in others.tasks {
-            while let Some(earlier) = own.next_if(|earlier| earlier.claimed_at <= task.claimed_at) {
+            while let Some(earlier) = own.next_if(|earlier| earlier.claimed_at() <= task.claimed_at()) {
                 self.push(earlier);
             }
             self.push(task);
@@ -59,7 +59,7 @@ impl TenantTasks {
     /// True if a look at the first tasks may find expired ones at `date`.
     pub(super) fn may_expire(&self, date: SystemTime) -> bool {
         let first = self.tasks.front();
-        first.is_some_and(|first| has_expired(first.claimed_at, date) || first.claimed_at > date)
+        first.is_some_and(|first| has_expired(first.claimed_at(), date) || first.claimed_at() > date)
     }
 
     /// Takes out the tasks that have expired at `date`, `most` at most.
@@ -68,7 +68,7 @@ impl TenantTasks {
         while expired.len() < most
             && let Some(first) = self.tasks.front()
         {
-            let counted = self.ahead.counted(first.claimed_at, date, self.expired..self.end());
+            let counted = self.ahead.counted(first.claimed_at(), date, self.expired..self.end());
             if !has_expired(counted, date) {
                 break;
             }
@@ -89,7 +89,7 @@ impl TenantTasks {
     pub(super) fn behind(&self, after: Option<&Arc<TaskRecord>>, newest_first: bool) -> Option<Range<usize>> {
         let Some(after) = after else { return Some(self.expired..self.end()) };
         let may_hold =
-            |times: &ClaimTimes| times.earliest <= after.claimed_at && after.claimed_at <= times.latest;
+            |times: &ClaimTimes| times.earliest <= after.claimed_at() && after.claimed_at() <= times.latest;
         let blocks = self.blocks.iter().zip(self.expired / BLOCK..).filter(|(times, _)| may_hold(times));
         let position = blocks.flat_map(|(_, block)| self.positions_of(block)).find(|position| {
             self.tasks.get(position - self.expired).is_some_and(|task| Arc::ptr_eq(task, after))

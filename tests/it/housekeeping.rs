@@ -9,7 +9,7 @@ use dashgate::config::{Config, LogTarget};
 use dashgate::dashscope::task::Status;
 use dashgate::lifecycle::housekeeping::Housekeeper;
 use dashgate::proxy::Shared;
-use dashgate::store::{Change, KeyRecord, Outcome, TaskRecord};
+use dashgate::store::{Change, KeyRecord, Outcome, TaskFields};
 
 use crate::harness::{StateDirectory, UPSTREAM_KEY, configuration, eventually, logs};
 
@@ -30,7 +30,7 @@ fn wait<F: Future>(future: F) -> F::Output {
 }
 
 fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
-    let task = TaskRecord {
+    let task = TaskFields {
         id: id.into(),
         tenant: tenant.into(),
         key_id: "key".into(),
@@ -38,9 +38,9 @@ fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
         model: "wan2.7-t2v".into(),
         mount: "/".into(),
         claimed_at,
-        status: Status::Pending.into(),
+        status: Status::Pending,
         asked: None,
-        hidden: false.into(),
+        hidden: false,
         terms: None,
         webhook: None,
     };

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
+use dashgate::store::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskFields, UploadRecord};
 use tempfile::TempDir;
 
 /// A file in a directory of its own.
@@ -44,8 +44,8 @@ impl StoreFile {
     }
 }
 
-fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
-    TaskRecord {
+fn task(id: &str, claimed_at: SystemTime) -> TaskFields {
+    TaskFields {
         id: id.into(),
         tenant: "acme".into(),
         key_id: "acme-prod".into(),
@@ -53,9 +53,9 @@ fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
         model: "wan2.7-t2v".into(),
         mount: "/wan".into(),
         claimed_at,
-        status: Status::Pending.into(),
+        status: Status::Pending,
         asked: None,
-        hidden: false.into(),
+        hidden: false,
         terms: None,
         webhook: None,
     }
@@ -88,9 +88,9 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
 }
 
-fn tasks(store: &Store) -> Vec<TaskRecord> {
+fn tasks(store: &Store) -> Vec<TaskFields> {
     let mut tasks = Vec::new();
-    store.tasks(|task| tasks.push(task)).unwrap();
+    store.tasks(|task| tasks.push(task.into())).unwrap();
     tasks
 }
 

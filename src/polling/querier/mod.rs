@@ -327,7 +327,8 @@ mod tests {
 
     fn told(known: Status, status: StatusCode, body: &'static str, is_whole: bool) -> QueryOutcome {
         let now = Instant::now();
-        let record = TaskRecord { status: known.into(), ..TaskRecord::sample("t", SystemTime::UNIX_EPOCH) };
+        let record = TaskRecord::sample("t", SystemTime::UNIX_EPOCH);
+        record.status.set(known);
         let signals = Arc::new(AccountSignals::new(&"main".into(), now));
         let task = TrackedTask::new(record.into(), signals);
         let body = Bytes::from_static(body.as_bytes());

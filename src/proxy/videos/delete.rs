@@ -43,7 +43,7 @@ pub(in crate::proxy) async fn delete(
         return Ok(observe::whole(refused, exchange));
     }
     if let Some(record) = record {
-        let hide = Change::Hide { id: (&**id).into(), claimed_at: record.claimed_at };
+        let hide = Change::Hide { id: (&**id).into(), claimed_at: record.claimed_at() };
         proxy.shared.store.commit(hide).await.map_err(|fault| {
             tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
             Rejection::StoreUnavailable

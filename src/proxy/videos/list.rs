@@ -34,7 +34,7 @@ pub(in crate::proxy) async fn list(
     let query = VideoListQuery::parse(request.uri.query().unwrap_or(""))?;
     let (hub, now) = (&proxy.shared.hub, SystemTime::now());
     let is_listed = |task: &TaskRecord| {
-        let is_video = task.asked.is_some() || video::is_video_model(&task.model);
+        let is_video = task.asked().is_some() || video::is_video_model(&task.facts.model);
         is_video && !task.hidden.get()
     };
     let wanted = TenantPageQuery {

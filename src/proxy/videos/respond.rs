@@ -129,10 +129,10 @@ pub(super) fn upstream_error(status: StatusCode, headers: &HeaderMap, body: &[u8
 pub(super) fn recorded<'a>(hub: &PollHub, task: &'a TaskRecord) -> RecordedTask<'a> {
     RecordedTask {
         id: &task.id,
-        model: &task.model,
-        claimed_at: task.claimed_at,
-        requested: task.asked.as_deref(),
-        mean_duration: hub.mean_duration(&task.model),
+        model: &task.facts.model,
+        claimed_at: task.claimed_at(),
+        requested: task.asked().map(|asked| &**asked),
+        mean_duration: hub.mean_duration(&task.facts.model),
     }
 }
 

@@ -45,7 +45,7 @@ pub(in crate::store) fn adopt(
         idempotency::keep(database, submit)?;
     }
     if let Some(hold) = hold {
-        holds::claim(database, hold, &task.account, &task.id)?;
+        holds::claim(database, hold, &task.facts.account, &task.id)?;
     }
     rows::insert_task(database, ledger, task, None).map(|()| true)
 }

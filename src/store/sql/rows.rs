@@ -1,6 +1,7 @@
 //! Records to rows and back: all SQL except the schema.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
@@ -11,7 +12,8 @@ use super::ledger::LedgerWriter;
 use super::row::Row;
 use super::value::values;
 use crate::dashscope::task::Status;
-use crate::store::record::{KeyDetails, KeyRecord, RequestIds, TaskRecord, UploadRecord};
+use crate::store::record::{KeyDetails, KeyRecord, RequestIds, UploadRecord};
+use crate::store::task_record::{TaskFacts, TaskRecord};
 use crate::store::timestamp::{milliseconds, time};
 use crate::unified::RequestedVideo;
 use crate::usage::Terms;
@@ -24,13 +26,12 @@ pub(in crate::store) fn insert_task(
     task: &TaskRecord,
     request: Option<&RequestIds>,
 ) -> Result<()> {
-    let terms = task.terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
-    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, .. } =
-        task;
-    let claimed_at = milliseconds(*claimed_at);
-    let text = |field: fn(&RequestedVideo) -> &Option<Box<str>>| {
-        asked.as_deref().and_then(|asked| field(asked).as_deref())
-    };
+    let TaskRecord { id, facts, status, hidden, .. } = task;
+    let TaskFacts { tenant, key_id, account, model, mount, terms } = &**facts;
+    let terms = terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
+    let (claimed_at, asked) = (milliseconds(task.claimed_at()), task.asked());
+    let text =
+        |field: fn(&RequestedVideo) -> &Option<Box<str>>| asked.and_then(|asked| field(asked).as_deref());
     let (prompt, seconds, size) =
         (text(|asked| &asked.prompt), text(|asked| &asked.seconds), text(|asked| &asked.size));
     let row = values![
@@ -48,7 +49,7 @@ pub(in crate::store) fn insert_task(
         size,
         hidden.get(),
         terms,
-        task.webhook.as_deref(),
+        task.webhook().map(|webhook| &**webhook),
         request.map(|request| &request.own),
         request.and_then(|request| request.upstream.as_ref()),
     ];
@@ -102,29 +103,55 @@ pub(in crate::store) fn tasks(database: Database<'_>, mut each: impl FnMut(TaskR
     let select = "SELECT id, tenant, key_id, account, model, mount, claimed_at, status,
                          unified, prompt, seconds, size, hidden, terms, webhook
                   FROM tasks ORDER BY rowid";
-    let mut names = InternedNames::default();
-    let mut known_terms = HashMap::new();
+    let mut shared = SharedFacts::default();
     database.each(select, &[], |row| {
-        let terms = match row.integer_or_null(13)? {
-            Some(id) => terms(database, &mut known_terms, id)?,
-            None => None,
-        };
-        each(TaskRecord {
-            id: row.text(0)?.into(),
-            tenant: names.read(row, 1)?,
-            key_id: names.read(row, 2)?,
-            account: names.read(row, 3)?,
-            model: row.text(4)?.into(),
-            mount: names.read(row, 5)?,
-            claimed_at: time(row.integer(6)?),
-            status: Status::from_name(row.text(7)?).into(),
-            asked: asked(row)?.map(Arc::new),
-            hidden: row.flag(12)?.into(),
-            terms,
-            webhook: row.text_or_null(14)?.map(Arc::from),
-        });
+        let facts = shared.read(database, row)?;
+        let (claimed_at, status) = (time(row.integer(6)?), Status::from_name(row.text(7)?));
+        let task = TaskRecord::new(row.text(0)?.into(), facts, claimed_at, status, row.flag(12)?);
+        each(task.with_extras(asked(row)?.map(Arc::new), row.text_or_null(14)?.map(Arc::from)));
         Ok(ControlFlow::Continue(()))
     })
+}
+
+/// Facts that rows of [`tasks`] share, each in memory once.
+#[derive(Default)]
+struct SharedFacts {
+    /// By the hash of their columns.
+    known: HashMap<u64, (Arc<TaskFacts>, Option<i64>), foldhash::fast::RandomState>,
+    names: InternedNames,
+    terms: HashMap<i64, Option<Arc<Terms>>>,
+}
+
+impl SharedFacts {
+    fn read(&mut self, database: Database<'_>, row: Row<'_>) -> Result<Arc<TaskFacts>> {
+        let columns = [row.text(1)?, row.text(2)?, row.text(3)?, row.text(4)?, row.text(5)?];
+        let number = row.integer_or_null(13)?;
+        let hash = self.known.hasher().hash_one((columns, number));
+        if let Some((facts, of_number)) = self.known.get(&hash)
+            && *of_number == number
+            && columns_of(facts) == columns
+        {
+            return Ok(Arc::clone(facts));
+        }
+        let terms = match number {
+            Some(number) => terms(database, &mut self.terms, number)?,
+            None => None,
+        };
+        let facts = Arc::new(TaskFacts {
+            tenant: self.names.read(row, 1)?,
+            key_id: self.names.read(row, 2)?,
+            account: self.names.read(row, 3)?,
+            model: row.text(4)?.into(),
+            mount: self.names.read(row, 5)?,
+            terms,
+        });
+        self.known.insert(hash, (Arc::clone(&facts), number));
+        Ok(facts)
+    }
+}
+
+fn columns_of(facts: &TaskFacts) -> [&str; 5] {
+    [&facts.tenant, &facts.key_id, &facts.account, &facts.model, &facts.mount]
 }
 
 /// The terms of a number, each read once.

@@ -1,10 +1,9 @@
 //! Long lists: of ten thousand keys and twenty thousand tasks the page fetches and shows a page at a time.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Change, KeyRecord, Store, TaskRecord};
+use dashgate::store::{Change, KeyRecord, Store, TaskFields};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -39,7 +38,7 @@ fn fill(store: &Store, tasks: usize) {
         })
     };
     let task = |number: usize| {
-        let task = TaskRecord {
+        let task = TaskFields {
             id: format!("task-{number:07}").into(),
             tenant: "one".into(),
             key_id: "one-key".into(),
@@ -47,13 +46,13 @@ fn fill(store: &Store, tasks: usize) {
             model: "wan2.7-t2v".into(),
             mount: "/".into(),
             claimed_at: now - Duration::from_millis((tasks - number) as u64),
-            status: Status::Succeeded.into(),
+            status: Status::Succeeded,
             asked: None,
-            hidden: false.into(),
+            hidden: false,
             terms: None,
             webhook: None,
         };
-        Change::Claim { task: Arc::new(task), answer: None, hold: None, request: None }
+        Change::Claim { task: task.into(), answer: None, hold: None, request: None }
     };
     for numbers in (0..KEYS).collect::<Vec<_>>().chunks(1000) {
         commit(numbers.iter().map(|number| key(*number)).collect());

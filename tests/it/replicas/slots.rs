@@ -7,7 +7,7 @@ use dashgate::dashscope::task::Status;
 use dashgate::dashscope::usage::Units;
 use dashgate::store::{
     Change, Entry, EntryFlags, EntrySource, Hold, MoneyLimits, Outcome, Remark, Store, StoreBounds,
-    TakenSlots, TaskLimits, TaskRecord,
+    TakenSlots, TaskFields, TaskLimits,
 };
 use dashgate::usage::{Amount, Charge};
 use futures_util::future::join_all;
@@ -43,7 +43,7 @@ fn reserve(id: &str, key_id: &str, made_at: SystemTime, tasks: TaskLimits) -> Ch
 }
 
 fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
-    let task = TaskRecord {
+    let task = TaskFields {
         id: id.into(),
         tenant: "one".into(),
         key_id: "key".into(),
@@ -51,9 +51,9 @@ fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
         model: "wan2.7-t2v".into(),
         mount: "/".into(),
         claimed_at,
-        status: Status::Pending.into(),
+        status: Status::Pending,
         asked: None,
-        hidden: false.into(),
+        hidden: false,
         terms: None,
         webhook: None,
     };

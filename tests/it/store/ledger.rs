@@ -77,7 +77,7 @@ fn an_entry_is_there_after_a_restart_with_all_it_holds() {
     let mut first = entry(EntrySource::Task("a".into()), at(1), at(500));
     first.flags.is_estimated = false;
     assert_eq!(entries(&store), [first, call]);
-    assert_eq!(tasks(&store)[0].status.get(), Status::Succeeded);
+    assert_eq!(tasks(&store)[0].status, Status::Succeeded);
 }
 
 /// Two processes have the file open during a hand-over, and both may learn of the same end.

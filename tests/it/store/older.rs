@@ -48,7 +48,7 @@ fn a_file_of_version_1_keeps_its_tasks_and_keys() {
     drop(old);
     let store = place.open();
     let mut running = task("a", at(1));
-    running.status = Status::Running.into();
+    running.status = Status::Running;
     assert_eq!(tasks(&store), [running.clone()]);
     let mut dead = key("dead", 0);
     dead.revoked_at = Some(at(2));

@@ -196,7 +196,7 @@ fn tasks_uploads_keys_and_keyed_submits_go_with_the_tenant() {
         );
     }
     let (mut tenants, mut uploads) = (Vec::new(), Vec::new());
-    store.tasks(|task| tenants.push(task.tenant)).unwrap();
+    store.tasks(|task| tenants.push(Arc::clone(&task.facts.tenant))).unwrap();
     store.keys(|key| tenants.push(key.tenant)).unwrap();
     store.uploads(|upload| uploads.push((upload.tenant, upload.directory, upload.account))).unwrap();
     assert_eq!(tenants, ["nova"; 3].map(Arc::from));
@@ -256,7 +256,7 @@ fn a_rename_holds_for_every_replica_of_a_shared_store() {
     assert_eq!(&*other.store.tenant_names().current("acme"), "nova");
     let third = replica(&database, "third");
     let mut tenants = Vec::new();
-    third.store.tasks(|task| tenants.push(task.tenant)).unwrap();
+    third.store.tasks(|task| tenants.push(Arc::clone(&task.facts.tenant))).unwrap();
     assert_eq!(tenants, vec![Arc::from("nova"); 200]);
     for replica in [one, other, third] {
         eventually("the money is known", || money(&replica.store, "nova") == ["20", "100", "8"]);

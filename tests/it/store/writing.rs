@@ -18,7 +18,7 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
     let place = place();
     let store = place.open();
     let mut first = task("a", at(2));
-    first.status = Status::Running.into();
+    first.status = Status::Running;
     first.model = "通义".into();
     let second = task("b", at(1));
     wait(store.commit(Change::Claim { task: first.clone().into(), answer: None, hold: None, request: None }))
@@ -61,7 +61,7 @@ fn of_an_id_that_is_claimed_twice_the_first_owner_comes_first_and_has_what_is_le
         wait(store.commit(Change::Hide { id: "a".into(), claimed_at: earlier })).unwrap();
         store.close();
         let mut first = task("a", earlier);
-        (first.status, first.hidden) = (Status::Succeeded.into(), true.into());
+        (first.status, first.hidden) = (Status::Succeeded, true);
         assert_eq!(tasks(&place.open()), [first, other]);
     }
 }
@@ -131,10 +131,10 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
     store.learn("a".into(), at(1), Status::Running);
     store.learn("a".into(), at(1), Status::Succeeded);
     store.learn("nobody's".into(), at(1), Status::Failed);
-    eventually("the status is written", || tasks(&store)[0].status.get() == Status::Succeeded);
+    eventually("the status is written", || tasks(&store)[0].status == Status::Succeeded);
     store.learn("b".into(), at(1), Status::Canceled);
     store.close();
-    assert_eq!(tasks(&place.open())[1].status.get(), Status::Canceled);
+    assert_eq!(tasks(&place.open())[1].status, Status::Canceled);
 }
 
 #[test]
