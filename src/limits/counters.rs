@@ -247,7 +247,7 @@ impl Counters {
     }
 
     pub(super) fn remove_task(&mut self) {
-        self.tasks -= 1;
+        self.tasks = self.tasks.saturating_sub(1);
     }
 
     pub(super) fn tasks(&self) -> u32 {

@@ -13,9 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::bucket::RateStatus;
 use super::call_holds::CallHolds;
 use super::counters::{Counters, SharedCounters, UsedLimits};
-use super::in_flight::TasksInFlight;
 use super::others::SharedUse;
 use super::replicas::Replicas;
+use super::reserved_slots::ReservedSlots;
 use super::slots::{RequestSlot, TaskSlot};
 use super::{Limit, LimitKind, LimitRefusal, LimitScope};
 use crate::config::{Limits, Rate};
@@ -25,7 +25,7 @@ use crate::store::{Gossip, GossipListener, LimitReport, LimitUse, Replica};
 pub struct Registry<C: Clock = MonotonicClock> {
     keys: CountersByName,
     tenants: CountersByName,
-    in_flight: TasksInFlight,
+    reserved: ReservedSlots,
     /// `None` where the process shares its store with no other.
     replicas: Option<Arc<Replicas>>,
     call_holds: Arc<CallHolds>,
@@ -55,7 +55,7 @@ impl<C: Clock> Registry<C> {
         Self {
             keys,
             tenants,
-            in_flight: TasksInFlight::default(),
+            reserved: ReservedSlots::default(),
             replicas: None,
             call_holds: Arc::default(),
             clock,
@@ -229,15 +229,24 @@ impl<C: Clock> Registry<C> {
         rates.min_by_key(|rate| rate.remaining)
     }
 
-    /// Adds a task whose submit reserved a slot; [`Registry::task_began`] follows.
+    /// Keeps the slot that a submit reserved for its task; [`Registry::task_began`] follows.
     pub fn task_reserved(&self, id: &Arc<str>, at: SystemTime, slot: TaskSlot) {
-        self.in_flight.add(id, at, || slot);
+        self.reserved.add(id, at, slot);
     }
 
-    /// Adds a task that runs, limited or not: a limit that a reload brings counts the tasks that run already.
-    pub fn task_began(&self, id: &Arc<str>, key_id: &str, tenant: &str, at: SystemTime) {
-        let counters = || [self.keys.counters(key_id), self.tenants.counters(tenant)];
-        self.in_flight.add(id, at, || TaskSlot::count(counters()));
+    /// Frees the slot that a submit reserved for a task which is counted already, or has ended with its submit.
+    pub fn free_reserved(&self, id: &str) {
+        self.reserved.take(id);
+    }
+
+    /// Counts a task that runs, limited or not: a limit that a reload brings counts the tasks that run already. The caller
+    /// calls [`Registry::task_ended`] once, with the names that it gives here.
+    pub fn task_began(&self, id: &str, key_id: &str, tenant: &str) {
+        let counters = [self.keys.counters(key_id), self.tenants.counters(tenant)];
+        let reserved = self.reserved.take(id);
+        if !reserved.is_some_and(|slot| slot.leave_to_task(&counters)) {
+            counters.iter().for_each(|counters| counters.lock().add_task());
+        }
     }
 
     /// Has the counters of a tenant go on under its new name, unless something was counted under that one already.
@@ -245,15 +254,18 @@ impl<C: Clock> Registry<C> {
         self.tenants.rename(former, name, self.now());
     }
 
-    pub fn task_ended(&self, id: &str) {
-        self.in_flight.remove(id);
+    /// Counts a task no longer. Counters that count a task stay under the names by which it was counted.
+    pub fn task_ended(&self, key_id: &str, tenant: &str) {
+        for counters in [self.known(LimitScope::Key, key_id), self.known(LimitScope::Tenant, tenant)] {
+            counters.iter().for_each(|counters| counters.lock().remove_task());
+        }
     }
 
-    /// Drops tasks that DashScope has forgotten at `date`, if the date is known, and idle counters of the names whose
-    /// turn it is: a bounded number of each, in batches, so that no lock is held for long.
+    /// Frees reserved slots of tasks that DashScope has forgotten at `date`, if the date is known, and drops idle counters
+    /// of the names whose turn it is: a bounded number of each, in batches, so that no lock is held for long.
     pub fn sweep(&self, date: Option<SystemTime>) {
         for _ in 0..BATCHES_PER_SWEEP {
-            if !self.in_flight.remove_old(date, MOST_PER_BATCH) {
+            if !self.reserved.remove_old(date, MOST_PER_BATCH) {
                 break;
             }
         }

@@ -414,52 +414,45 @@ fn slots_come_back_however_their_task_ends() {
 }
 
 #[test]
-fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
+fn a_task_takes_over_the_slot_that_its_submit_reserved() {
     let registry = Registry::default();
     let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * 3600);
-    for (id, hours) in [("a", 0), ("b", 1), ("c", 2), ("d", 30)] {
-        registry.task_began(&id.into(), "key", "t", at(hours));
-    }
+    (0..4).for_each(|number| registry.task_began(&number.to_string(), "key", "t"));
     let own = Limits { tasks_in_flight: Some(4), ..Limits::default() };
     let who = LimitedCaller { key_id: "key", tenant: "t", limits: &own, tenant_limits: &own };
     let left = || 4 - registry.keys.counters("key").lock().tasks();
+    let slot = || registry.admit(&who, LimitKind::Submit).expect("room").task.take().expect("a slot");
     assert!(registry.admit(&who, LimitKind::Submit).is_err());
-    registry.task_ended("b");
-    registry.task_ended("b");
+    registry.task_ended("key", "t");
     assert_eq!(left(), 1);
-    registry.sweep(Some(at(23)));
+    // It has one slot, and not two.
+    registry.task_reserved(&"e".into(), at(31), slot());
+    registry.task_began("e", "key", "t");
+    assert_eq!(left(), 0);
+    registry.task_ended("key", "t");
     assert_eq!(left(), 1);
-    registry.sweep(Some(at(24)));
-    assert_eq!(left(), 2);
-    // A task that its submit had reserved a slot for has one, and not two.
-    let slot = registry.admit(&who, LimitKind::Submit).expect("room").task.take().expect("a slot");
-    registry.task_reserved(&"e".into(), at(31), slot);
-    registry.task_began(&"e".into(), "key", "t", at(31));
-    assert_eq!(left(), 1);
+    // A slot without a task is free after a day.
+    registry.task_reserved(&"f".into(), at(31), slot());
     registry.sweep(Some(at(54)));
-    assert_eq!(left(), 3);
-    registry.task_ended("e");
-    assert_eq!(left(), 4);
+    assert_eq!(left(), 0);
+    registry.sweep(Some(at(55)));
+    assert_eq!(left(), 1);
+    registry.task_reserved(&"g".into(), at(31), slot());
+    registry.free_reserved("g");
+    assert_eq!(left(), 1);
 }
 
-/// A task that was claimed while the clock was ahead holds its slot for a day, and keeps no other's.
+/// A submit that was admitted before its tenant was renamed holds a slot of the former name's counters.
 #[test]
-fn no_slot_is_freed_by_an_unknown_date_and_none_is_kept_by_a_date_to_come() {
+fn a_reserved_slot_of_other_counters_is_freed() {
     let registry = Registry::default();
-    let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * 3600);
-    for (id, hours) in [("a", 0), ("ahead", 99_999), ("b", 1)] {
-        registry.task_began(&id.into(), "key", "t", at(hours));
-    }
-    let taken = || registry.keys.counters("key").lock().tasks();
-    registry.sweep(None);
-    assert_eq!(taken(), 3);
-    registry.sweep(Some(at(24)));
-    registry.sweep(Some(at(26)));
-    assert_eq!(taken(), 1);
-    registry.sweep(Some(at(47)));
-    assert_eq!(taken(), 1);
-    registry.sweep(Some(at(50)));
-    assert_eq!(taken(), 0);
+    let own = Limits { tasks_in_flight: Some(4), ..Limits::default() };
+    let who = LimitedCaller { key_id: "key", tenant: "former", limits: &own, tenant_limits: &own };
+    let slot = registry.admit(&who, LimitKind::Submit).expect("room").task.take().expect("a slot");
+    registry.task_reserved(&"a".into(), UNIX_EPOCH, slot);
+    registry.task_began("a", "key", "t");
+    let tasks = |tenant| registry.tenants.counters(tenant).lock().tasks();
+    assert_eq!((tasks("former"), tasks("t"), registry.keys.counters("key").lock().tasks()), (0, 1, 1));
 }
 
 #[test]

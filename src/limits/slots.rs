@@ -1,6 +1,7 @@
 //! Concurrency units that are freed when they are dropped, also by an abort or a panic.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::LimitKind;
 use super::counters::SharedCounters;
@@ -25,27 +26,26 @@ impl Drop for RequestSlot {
     }
 }
 
-/// One task that runs, or may come of a submit: counted for its key and for its tenant.
-pub struct TaskSlot([SharedCounters; 2]);
+/// One task that may come of a submit: counted for its key and for its tenant.
+pub struct TaskSlot(Option<[SharedCounters; 2]>);
 
 impl TaskSlot {
     /// Makes a slot for a task that the caller has counted, under the locks of the counters.
     pub(super) fn counted(counters: [SharedCounters; 2]) -> Self {
-        Self(counters)
+        Self(Some(counters))
     }
 
-    /// Counts a task and makes its slot.
-    pub(super) fn count(counters: [SharedCounters; 2]) -> Self {
-        for counters in &counters {
-            counters.lock().add_task();
-        }
-        Self(counters)
+    /// Leaves the count to the task, if it was counted by these counters; returns false if not, and the slot is free.
+    pub(super) fn leave_to_task(mut self, counters: &[SharedCounters; 2]) -> bool {
+        let is_same =
+            |own: &[SharedCounters; 2]| own.iter().zip(counters).all(|(own, other)| Arc::ptr_eq(own, other));
+        self.0.take_if(|own| is_same(own)).is_some()
     }
 }
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        for counters in &self.0 {
+        for counters in self.0.iter().flatten() {
             counters.lock().remove_task();
         }
     }

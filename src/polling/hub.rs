@@ -371,6 +371,7 @@ impl PollHub {
 
     /// Forgets tasks that have expired at `date`, whether their end is known or not: `most` at most. Returns their number.
     pub fn forget_expired(&self, date: SystemTime, most: usize) -> usize {
+        self.task_index().free_old_slots(date, most);
         let forgotten = self.task_index().forget_expired(date, most);
         for record in &forgotten {
             if let Some(task) = self.tracked.remove(&record.id) {

@@ -189,3 +189,9 @@ fn turns_follow_the_weights_of_the_tenants() {
     });
     assert_eq!(turns.filter(|number| *number >= 20).count(), 9);
 }
+
+/// A gateway has millions of them.
+#[test]
+fn a_running_task_that_nobody_polls_takes_few_bytes() {
+    assert_eq!((size_of::<TrackedTask>(), size_of::<Option<ScheduleEntry>>()), (48, 32));
+}

@@ -93,7 +93,7 @@ impl Proxy {
             }
         }
         if status.is_some_and(Status::is_final) {
-            self.shared.limits.task_ended(&task.id);
+            self.shared.hub.task_index().free_slot_of(&task.id);
             self.shared.hub.invalidate(&task.id, Instant::now());
         }
         is_told

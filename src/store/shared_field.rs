@@ -19,6 +19,13 @@ impl<T: Copy> SharedField<T> {
     }
 }
 
+impl SharedField<bool> {
+    /// Sets the field to false, and returns its value before.
+    pub fn take(&self) -> bool {
+        self.0.swap(false)
+    }
+}
+
 impl SharedField<Status> {
     /// Sets the status, and returns true if that changed it. A final status stays.
     pub fn advance(&self, status: Status) -> bool {

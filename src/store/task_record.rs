@@ -26,6 +26,8 @@ pub struct TaskRecord {
     pub status: SharedField<Status>,
     /// True once the tenant has deleted the task in the unified dialect, which then hides it.
     pub hidden: SharedField<bool>,
+    /// True while the task is counted for its key and its tenant. The task index alone sets it.
+    pub slot: SharedField<bool>,
 }
 
 /// Fields that many tasks have in common. The task index holds each combination once.
@@ -83,7 +85,8 @@ impl TaskRecord {
         hidden: bool,
     ) -> Self {
         let claimed_at = timestamp::milliseconds(claimed_at);
-        Self { id, facts, extras: None, claimed_at, status: status.into(), hidden: hidden.into() }
+        let (status, hidden, slot) = (status.into(), hidden.into(), false.into());
+        Self { id, facts, extras: None, claimed_at, status, hidden, slot }
     }
 
     /// The record with the request's fields, and the address for a webhook.

@@ -74,21 +74,23 @@ impl TaskIndex {
             // Of another process. The record of a claim here has them already, see `sharing`.
             Arc::make_mut(&mut task).facts = facts;
         }
-        let (id, tenant, at) = (Arc::clone(&task.id), Arc::clone(&task.facts.tenant), task.claimed_at());
         // The task is counted before its end can be reported.
-        self.limits.task_began(&id, &task.facts.key_id, &tenant, at);
         let (known, is_new) = self.by_id.add(Arc::clone(&task), |task| {
+            self.limits.task_began(&task.id, &task.facts.key_id, &task.facts.tenant);
+            task.slot.set(true);
             if !task.status.get().is_final() {
                 self.running.began(task);
             }
         });
         if known.status.get().is_final() {
-            self.limits.task_ended(&id);
+            self.free_slot(&known);
         }
         if !is_new {
+            self.limits.free_reserved(&task.id);
             return;
         }
-        self.owned.insert(self.hash(&id, &tenant));
+        let tenant = Arc::clone(&task.facts.tenant);
+        self.owned.insert(self.hash(&task.id, &tenant));
         self.count.fetch_add(1, Ordering::Relaxed);
         self.by_tenant.entry(tenant).or_default().push(task);
     }
@@ -110,6 +112,16 @@ impl TaskIndex {
         &self.names
     }
 
+    /// Frees the slots of tasks that DashScope has forgotten at `date`, whatever became of them: `most` of each tenant.
+    pub fn free_old_slots(&self, date: SystemTime, most: usize) {
+        let due = self.by_tenant.iter().filter(|own| own.may_be_old(date));
+        let due: Vec<Arc<str>> = due.map(|own| Arc::clone(own.key())).collect();
+        for tenant in due {
+            let old = self.by_tenant.get_mut(&tenant).map(|mut own| own.take_old(date, most));
+            old.into_iter().flatten().for_each(|task| self.free_slot(&task));
+        }
+    }
+
     /// Forgets tasks of any tenant that have expired at `date`, and returns them: `most` at most.
     pub fn forget_expired(&self, date: SystemTime, most: usize) -> Vec<Arc<TaskRecord>> {
         let due = self.by_tenant.iter().filter(|own| own.may_expire(date));
@@ -125,7 +137,7 @@ impl TaskIndex {
                 }
                 self.by_id.remove(&task.id);
                 self.count.fetch_sub(1, Ordering::Relaxed);
-                self.limits.task_ended(&task.id);
+                self.free_slot(&task);
                 forgotten.push(task);
             }
         }
@@ -227,7 +239,21 @@ impl TaskIndex {
     /// Frees the slots of a task that has ended.
     pub fn free_slots(&self, task: &TaskRecord) {
         self.running.ended(task);
-        self.limits.task_ended(&task.id);
+        self.free_slot(task);
+    }
+
+    /// Frees the slot of a task that has ended with its submit.
+    pub fn free_slot_of(&self, id: &str) {
+        self.limits.free_reserved(id);
+        if let Some(task) = self.by_id.get(id) {
+            self.free_slot(&task);
+        }
+    }
+
+    fn free_slot(&self, task: &TaskRecord) {
+        if task.slot.take() {
+            self.limits.task_ended(&task.facts.key_id, &task.facts.tenant);
+        }
     }
 
     /// Number of the model's tasks without a known end.
@@ -255,6 +281,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Limits;
+    use crate::limits::LimitedCaller;
     use crate::store::{TASKS_KEPT, TaskFields};
     use crate::unified::RequestedVideo;
 
@@ -297,7 +325,7 @@ mod tests {
     #[test]
     fn tasks_of_idle_tenants_expire_a_few_at_a_time() {
         let index = TaskIndex::default();
-        let now = SystemTime::UNIX_EPOCH + 400_000 * Duration::from_secs(3600);
+        let now = hour(400_000);
         for number in 0..5 {
             let asked = RequestedVideo { prompt: Some("cat".into()), ..RequestedVideo::default() };
             let record = TaskFields {
@@ -317,11 +345,68 @@ mod tests {
         assert_eq!(sizes(&index), [1, 0, 1, 1]);
     }
 
+    fn slots(index: &TaskIndex) -> u32 {
+        let limits = Limits::default();
+        let key = LimitedCaller { key_id: "key", tenant: "one", limits: &limits, tenant_limits: &limits };
+        index.limits.used(&key)[0].tasks
+    }
+
+    fn hour(hours: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(hours * 3600)
+    }
+
+    #[test]
+    fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
+        let index = TaskIndex::default();
+        for (id, hours) in [("a", 0), ("b", 1), ("c", 2), ("d", 30)] {
+            index.remember(task(id, "one", hour(hours)));
+        }
+        index.free_slots(&index.task("b").expect("a task"));
+        index.free_slot_of("b");
+        let left = |hours| {
+            index.free_old_slots(hour(hours), 9);
+            slots(&index)
+        };
+        assert_eq!([23, 24, 25, 26, 53, 54].map(left), [3, 2, 2, 1, 1, 0]);
+        // A task that is claimed once more holds none.
+        index.remember(task("d", "one", hour(30)));
+        assert_eq!(slots(&index), 0);
+        assert_eq!(index.forget_expired(hour(99), 9).len(), 4);
+        assert_eq!(slots(&index), 0);
+    }
+
+    /// A task that was claimed while the clock was ahead holds its slot for a day, and keeps no other's.
+    #[test]
+    fn no_slot_is_kept_by_a_date_to_come() {
+        let index = TaskIndex::default();
+        for (id, hours) in [("a", 0), ("ahead", 99_999), ("b", 1)] {
+            index.remember(task(id, "one", hour(hours)));
+        }
+        let left = |hours| {
+            index.free_old_slots(hour(hours), 9);
+            slots(&index)
+        };
+        assert_eq!([24, 26, 47, 50].map(left), [2, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_date_that_lags_for_a_moment_frees_no_slot() {
+        let index = TaskIndex::default();
+        for (id, hours) in [("a", 2_400), ("b", 2_401)] {
+            index.remember(task(id, "one", hour(hours)));
+        }
+        let left = |hours| {
+            index.free_old_slots(hour(hours), 9);
+            slots(&index)
+        };
+        assert_eq!([1_700, 2_402, 2_424, 2_425].map(left), [2, 2, 1, 0]);
+    }
+
     /// A claim deletes nothing, whatever its clock said.
     #[test]
     fn a_clock_that_jumps_for_a_moment_forgets_nothing() {
         let index = TaskIndex::default();
-        let now = SystemTime::now();
+        let now = hour(400_000);
         index.remember(task("before", "one", now));
         index.remember(task("ahead", "one", now + 9 * TASKS_KEPT));
         index.remember(task("back", "one", SystemTime::UNIX_EPOCH));

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::dashscope::task::LIFETIME;
 use crate::limits::TimesAhead;
 use crate::store::{TASKS_KEPT, TaskRecord};
 
@@ -17,6 +18,11 @@ pub(super) struct TenantTasks {
     /// Claim times of each block of positions, so that a page need not look at every task before it.
     blocks: VecDeque<ClaimTimes>,
     ahead: TimesAhead,
+    /// Position up to which tasks were taken as old.
+    old: usize,
+    /// Tasks among those whose claim lies ahead of the date at which they were looked at, which counts instead. But only while
+    /// the claim lies ahead: it may be the date that was wrong.
+    old_ahead: Vec<(Arc<TaskRecord>, SystemTime)>,
 }
 
 /// Bounds of the claim times of some tasks.
@@ -37,6 +43,10 @@ impl TenantTasks {
             }
             None => self.blocks.push_back(ClaimTimes { earliest: at, latest: at }),
         }
+        if self.tasks.len() == self.tasks.capacity() {
+            // A doubled list of a million would be half empty.
+            self.tasks.reserve_exact(self.tasks.len() / 4 + 4);
+        }
         self.tasks.push_back(task);
     }
 
@@ -54,6 +64,13 @@ impl TenantTasks {
             self.push(task);
         }
         own.for_each(|task| self.push(task));
+    }
+
+    /// True if [`TenantTasks::take_old`] may find some at `date`.
+    pub(super) fn may_be_old(&self, date: SystemTime) -> bool {
+        let next = self.tasks.get(self.old.saturating_sub(self.expired));
+        let is_next_old = |at: SystemTime| at > date || is_old(at, date);
+        !self.old_ahead.is_empty() || next.is_some_and(|next| is_next_old(next.claimed_at()))
     }
 
     /// True if a look at the first tasks may find expired ones at `date`.
@@ -83,6 +100,32 @@ impl TenantTasks {
             self.blocks.shrink_to(2 * self.blocks.len());
         }
         expired
+    }
+
+    /// Takes tasks, each once, that DashScope has forgotten at `date`, `most` at most. They stay here.
+    pub(super) fn take_old(&mut self, date: SystemTime, most: usize) -> Vec<Arc<TaskRecord>> {
+        let mut old = Vec::new();
+        self.old_ahead.retain(|(task, seen)| {
+            let at = task.claimed_at();
+            let is_old = is_old(if at > date { *seen } else { at }, date);
+            old.extend(is_old.then(|| Arc::clone(task)));
+            !is_old
+        });
+        self.old = self.old.max(self.expired);
+        while old.len() < most
+            && let Some(task) = self.tasks.get(self.old - self.expired)
+        {
+            let at = task.claimed_at();
+            if at > date {
+                self.old_ahead.push((Arc::clone(task), date));
+            } else if is_old(at, date) {
+                old.push(Arc::clone(task));
+            } else {
+                break;
+            }
+            self.old += 1;
+        }
+        old
     }
 
     /// Positions after a task of this tenant, in the given order.
@@ -136,6 +179,10 @@ impl TenantTasks {
 
 fn has_expired(at: SystemTime, date: SystemTime) -> bool {
     date.duration_since(at).is_ok_and(|age| age > TASKS_KEPT)
+}
+
+fn is_old(at: SystemTime, date: SystemTime) -> bool {
+    date.duration_since(at).is_ok_and(|age| age >= LIFETIME)
 }
 
 /// Positions of a block, and so the number of tasks that are copied each time the tenant's tasks are locked: enough for
