@@ -33,7 +33,7 @@ impl Admin {
         let oldest = index.oldest_running(&tenant.name, running.min(MOST_SHOWN), SystemTime::now()).await;
         let task = |task: &TaskRecord| {
             json!({
-                "id": &*task.id, "key_id": &*task.facts.key_id, "model": &*task.facts.model, "status": task.status.get().name(),
+                "id": &*task.id(), "key_id": &*task.facts.key_id, "model": &*task.facts.model, "status": task.status.get().name(),
                 "claimed_at": moment(task.claimed_at()),
             })
         };

@@ -54,7 +54,7 @@ impl Admin {
         entry.task = Some(format!("{}/{id}", record.facts.account));
         let (hub, now) = (&self.shared.hub, Instant::now());
         let is_configured = self.shared.directory.load().account_index(&record.facts.account).is_some();
-        let tracked = hub.tracked_task(&record.id, &record.facts.tenant, now, SystemTime::now());
+        let tracked = hub.tracked_task(&record.id(), &record.facts.tenant, now, SystemTime::now());
         let polled = match tracked.filter(|_| is_configured) {
             Some(task) => hub.refresh(&task, now).await,
             None => None,
@@ -96,7 +96,7 @@ impl Admin {
     /// The ids of the request that submitted a task of the last two days.
     async fn request_of(&self, record: Option<&TaskRecord>) -> Result<Option<RequestIds>, Problem> {
         let Some(record) = record else { return Ok(None) };
-        let (id, claimed_at) = (Arc::clone(&record.id), record.claimed_at());
+        let (id, claimed_at) = (record.id(), record.claimed_at());
         self.read_ledger(move |store| store.request_of_task(&id, claimed_at)).await
     }
 

@@ -125,7 +125,7 @@ fn request_id(text: &str) -> Result<&str, Problem> {
 
 fn describe(task: &TaskRecord, names: &FormerNames) -> Value {
     json!({
-        "id": &*task.id, "tenant": &*names.current(&task.facts.tenant), "key_id": &*task.facts.key_id, "account": &*task.facts.account,
+        "id": &*task.id(), "tenant": &*names.current(&task.facts.tenant), "key_id": &*task.facts.key_id, "account": &*task.facts.account,
         "model": &*task.facts.model, "mount": &*task.facts.mount, "status": task.status.get().name(),
         "claimed_at": moment(task.claimed_at()),
     })

@@ -25,6 +25,7 @@ mod strict_json;
 pub mod submit_answer;
 pub mod submit_rules;
 pub mod task;
+pub mod task_id;
 pub mod task_list;
 pub mod task_only;
 pub mod task_report;

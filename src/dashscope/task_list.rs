@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient_json::{self, FieldReader, Fields, LenientText};
 use super::task::Status;
+use super::task_id::TaskId;
 use super::time;
 
 /// A page of tasks, as far as it is read.
@@ -160,7 +161,7 @@ pub struct TaskListItem<'a> {
     pub gmt_create: u64,
     pub model_name: &'a str,
     pub status: &'a str,
-    pub task_id: &'a str,
+    pub task_id: TaskId,
 }
 
 impl TaskListBody<'_> {

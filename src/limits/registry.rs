@@ -249,6 +249,11 @@ impl<C: Clock> Registry<C> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn tasks_of_key(&self, key_id: &str) -> u32 {
+        self.keys.counters(key_id).lock().tasks()
+    }
+
     /// Has the counters of a tenant go on under its new name, unless something was counted under that one already.
     pub fn rename_tenant(&self, former: &str, name: &Arc<str>) {
         self.tenants.rename(former, name, self.now());

@@ -70,7 +70,7 @@ impl Elsewhere {
             if is_wanted && waiting.next <= now {
                 waiting.next = now + TOLD_AGAIN;
                 let ids = if is_held { &mut wanted.held } else { &mut wanted.polled };
-                ids.push(Arc::clone(waiting.task.id()));
+                ids.push(waiting.task.id().into());
             }
             is_wanted
         });
@@ -201,7 +201,7 @@ mod tests {
         for number in 0..MOST_TASKS as u64 + 10 {
             let task = task(number, now);
             elsewhere.want(&task, PATIENCE, now);
-            elsewhere.note_asked(task.id(), false);
+            elsewhere.note_asked(&task.id().into(), false);
             assert_eq!(elsewhere.note_news(&task), number == 0);
         }
         elsewhere.note_asked(&"0".into(), true);

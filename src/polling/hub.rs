@@ -123,7 +123,7 @@ impl PollHub {
         index.remember(Arc::clone(claimed));
         // Where an id is claimed twice, the first claim is the owner's.
         let task = index
-            .task(&claimed.id)
+            .task(&claimed.id())
             .filter(|task| index.names().is_same(&task.facts.tenant, &claimed.facts.tenant));
         if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
             let now = Instant::now();
@@ -137,7 +137,7 @@ impl PollHub {
 
     pub(super) fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {
         let poller = self.account_poller(&record.facts.account);
-        let task = self.tracked.get(&record.id).unwrap_or_else(|| {
+        let task = self.tracked.get_alike(&*record).unwrap_or_else(|| {
             let new = Arc::new(TrackedTask::new(record, Arc::clone(&poller.signals)));
             self.tracked.add(new, |_| {}).0
         });
@@ -299,10 +299,10 @@ impl PollHub {
         let answer = answer.map(Arc::new);
         if named.status.is_final() {
             if answer.is_none() {
-                let (account, task_id) = (&**task.account(), &**task.id());
+                let (account, task_id) = (&**task.account(), task.id());
                 tracing::info!(
                     account,
-                    task_id,
+                    task_id = &*task_id,
                     "a final answer is too large to be held: polls are passed on"
                 );
             }
@@ -350,11 +350,11 @@ impl PollHub {
     pub(super) fn keep_answer(&self, task: &TrackedTask, is_gone: bool) {
         if is_gone {
             self.task_index().free_slots(&task.record);
-            self.tracked.remove(task.id());
+            self.tracked.remove(&task.id());
             return;
         }
         let bytes = task.answer().map_or(0, |answer| answer.body.len());
-        let evicted = self.answers.lock().add(&task.record.facts.tenant, Arc::clone(task.id()), bytes);
+        let evicted = self.answers.lock().add(&task.record.facts.tenant, task.id().into(), bytes);
         for id in evicted {
             self.tracked.remove_if(&id, TrackedTask::is_final);
         }
@@ -374,7 +374,7 @@ impl PollHub {
         self.task_index().free_old_slots(date, most);
         let forgotten = self.task_index().forget_expired(date, most);
         for record in &forgotten {
-            if let Some(task) = self.tracked.remove(&record.id) {
+            if let Some(task) = self.tracked.remove(&record.id()) {
                 self.account_poller(task.account()).state().schedule.drop(&task);
                 task.wake();
             }
@@ -410,7 +410,7 @@ impl PollHub {
         let old = poller.state().schedule.followed_before(since);
         for task in old {
             poller.state().schedule.drop(&task);
-            self.tracked.remove_if(task.id(), |task| !task.is_final());
+            self.tracked.remove_if(&task.id(), |task| !task.is_final());
         }
     }
 }

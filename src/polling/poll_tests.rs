@@ -66,8 +66,8 @@ async fn query(hub: &PollHub, asked: &RefCell<Vec<String>>, ended: impl Fn(&str)
             NextCall::Ask(task, number) => {
                 let now = Instant::now();
                 asked.borrow_mut().push(task.id().to_string());
-                let status = if ended(task.id()) { Status::Succeeded } else { Status::Running };
-                let named = NamedTask { task_id: Arc::clone(task.id()), status, ended: None };
+                let status = if ended(&task.id()) { Status::Succeeded } else { Status::Running };
+                let named = NamedTask { task_id: task.id().into(), status, ended: None };
                 let answer =
                     TaskAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() };
                 poller.call_ended(TaskEndpoint::Query, number, now);

@@ -255,7 +255,7 @@ impl PollHub {
 
     /// Takes in the end of a task that was told while a query for it was under way, if that query has not told it.
     pub(super) fn take_late_end(&self, task: &TrackedTask, is_over: bool) {
-        let late = self.replicas.as_ref().and_then(|replicas| replicas.take_late(task.id()));
+        let late = self.replicas.as_ref().and_then(|replicas| replicas.take_late(&task.id()));
         if let Some(entry) = late.filter(|_| !is_over) {
             self.take_end(&entry);
         }
@@ -282,7 +282,7 @@ impl PollHub {
                 self.task_index().free_slots(&task.record);
             }
             task.set_final(end_answer::held(found).map(Arc::new), task.signals.since_origin(now));
-            self.account_poller(task.account()).state().schedule.drop(&task);
+            self.account_poller(task.account()).state().schedule.drop(task);
             self.keep_answer(task, false);
             task.wake();
             // Another replica may have been told that DashScope must be asked.
@@ -292,7 +292,7 @@ impl PollHub {
         } else if !self.want_of_leader(task, now) {
             let poller = self.account_poller(task.account());
             poller.follow(task, now, now);
-            poller.wake_for(now, |schedule| schedule.want(&task, now));
+            poller.wake_for(now, |schedule| schedule.want(task, now));
         }
     }
 
@@ -327,7 +327,7 @@ fn is_left(task: &TrackedTask, now: Instant) -> bool {
 /// A task's status for other replicas, with its age in milliseconds.
 fn known_status(task: &TrackedTask, now: Instant) -> Option<(Arc<str>, Status, u64)> {
     let age = now.saturating_duration_since(task.as_of()?);
-    Some((Arc::clone(task.id()), task.status(), super::signals::millis(age)))
+    Some((task.id().into(), task.status(), super::signals::millis(age)))
 }
 
 /// Time by which the log may be behind gossip: statuses are written once a second.

@@ -31,7 +31,7 @@ pub(super) fn entry(
     // A use that was not understood is not free.
     let charge = charge.filter(|_| !is_unread || !read.units.is_empty());
     Some(Arc::new(Entry {
-        source: EntrySource::Task(Arc::clone(&record.id)),
+        source: EntrySource::Task(record.id().into()),
         at: now,
         tenant: Arc::clone(&record.facts.tenant),
         key_id: Arc::clone(&record.facts.key_id),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::signals::AccountSignals;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task::{self, LIFETIME, Status};
+use crate::dashscope::task_id::{TaskId, TaskKey};
 use crate::store::TaskRecord;
 use crate::tasks::by_id::HasTaskId;
 
@@ -83,7 +84,10 @@ impl TrackedTask {
 
     /// The watch of the task, for a caller that waits or changes it.
     pub(super) fn watch(&self) -> &TaskWatch {
-        self.watch.get().map_or_else(|| self.begin_watch(), |watch| watch)
+        match self.watch.get() {
+            Some(watch) => watch,
+            None => self.begin_watch(),
+        }
     }
 
     #[cold]
@@ -99,8 +103,8 @@ impl TrackedTask {
         self.watch.get()?.final_answer.get()
     }
 
-    pub fn id(&self) -> &Arc<str> {
-        &self.record.id
+    pub fn id(&self) -> TaskId {
+        self.record.id()
     }
 
     /// Name of the account that runs the task.
@@ -254,7 +258,7 @@ impl TrackedTask {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(HeaderValue::try_from(&*request_id).map(|value| (REQUEST_ID, value)));
-        let body = task::status_answer(&self.record.id, status, self.record.claimed_at(), &request_id);
+        let body = task::status_answer(&self.record.id(), status, self.record.claimed_at(), &request_id);
         TaskAnswer { status: StatusCode::OK, headers, body }
     }
 
@@ -329,8 +333,8 @@ impl TrackedTask {
 }
 
 impl HasTaskId for TrackedTask {
-    fn task_id(&self) -> &str {
-        &self.record.id
+    fn task_key(&self) -> TaskKey<'_> {
+        self.record.key()
     }
 }
 

@@ -302,7 +302,7 @@ impl Shared {
             let spelling = mount.map_or(StatusSpelling::Openai, |mount| mount.video_statuses);
             videos::respond::created_before(&self.hub, spelling, task).into_body()
         } else {
-            submit_answer(&task.id)
+            submit_answer(&task.id())
         };
         let (submit, fingerprint) = (Arc::clone(&lost.submit), sent.fingerprint?);
         Some(Arc::new(FirstAnswer { submit, fingerprint, body: str::from_utf8(&body).ok()?.into() }))

@@ -75,9 +75,9 @@ impl Proxy {
         answer: Option<Arc<FirstAnswer>>,
         request: &RequestIds,
     ) -> bool {
-        exchange.note_task(&task.id);
+        exchange.note_task(task.id());
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
-            self.shared.limits.task_reserved(&task.id, task.claimed_at(), slot);
+            self.shared.limits.task_reserved(&task.id().into(), task.claimed_at(), slot);
         }
         let hold = exchange.held_money.take().map(HeldMoney::leave_to_task);
         let request = Some(Box::new(request.clone()));
@@ -87,14 +87,14 @@ impl Proxy {
             // The task is paid for, so the client gets its id all the same, unless another replica may be asked for it. If the
             // gateway crashes before the claim is durable, the task has no owner.
             is_told = !self.shared.store.has_replicas() || fault.fault().cause.is_of_change();
-            tracing::error!(task_id = &*task.id, tenant = &*task.facts.tenant, %fault, "a task's owner is not durable yet");
+            tracing::error!(task_id = &*task.id(), tenant = &*task.facts.tenant, %fault, "a task's owner is not durable yet");
             if let CommitFault::NotMade(_) = fault {
                 self.shared.store.defer(claim);
             }
         }
         if status.is_some_and(Status::is_final) {
-            self.shared.hub.task_index().free_slot_of(&task.id);
-            self.shared.hub.invalidate(&task.id, Instant::now());
+            self.shared.hub.task_index().free_slot_of(&task.id());
+            self.shared.hub.invalidate(&task.id(), Instant::now());
         }
         is_told
     }

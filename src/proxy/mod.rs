@@ -205,12 +205,12 @@ impl Proxy {
             }
             Verdict::VideoGet(task) => {
                 let show = |answer: &_| {
-                    videos::respond::video(&self.shared.hub, task.id(), mount.video_statuses, answer)
+                    videos::respond::video(&self.shared.hub, &task.id(), mount.video_statuses, answer)
                 };
                 return poll::poll(self, &request.headers, &task, exchange, &show).await;
             }
             Verdict::TaskView(task) => {
-                let show = |answer: &_| videos::respond::task(&self.shared.hub, task.id(), answer);
+                let show = |answer: &_| videos::respond::task(&self.shared.hub, &task.id(), answer);
                 return poll::poll(self, &request.headers, &task, exchange, &show).await;
             }
             Verdict::TaskList => return Box::pin(list::list(self, &request, exchange)).await,

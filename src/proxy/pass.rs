@@ -1,7 +1,6 @@
 //! A call whose answer is passed on as it comes.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::{Response, StatusCode, Version};
@@ -15,6 +14,7 @@ use super::reading_on::reads_on;
 use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::dashscope::operation::Operation;
+use crate::dashscope::task_id::TaskId;
 use crate::polling::{CallPermit, PacedCall};
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Download;
@@ -37,9 +37,9 @@ impl Proxy {
             return await_answer::await_answer(work, &exchange).await;
         }
         let cancels = (route.operation == Operation::TaskCancel)
-            .then(|| Arc::from(route.task_id().unwrap_or_default()));
+            .then(|| TaskId::from(route.task_id().unwrap_or_default()));
         let is_poll = route.operation == Operation::TaskGet;
-        let response = self.passed(passage, cancels.as_ref()).await?;
+        let response = self.passed(passage, cancels.as_deref()).await?;
         if is_poll && response.status() != StatusCode::OK {
             // No SDK survives an error in the middle of its wait, but for this one.
             return Err(Rejection::NoLiveKey);
@@ -67,10 +67,10 @@ impl Proxy {
     pub(super) async fn passed(
         &self,
         passage: Box<Passage>,
-        cancels: Option<&Arc<str>>,
+        cancels: Option<&str>,
     ) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
-        cancels.iter().for_each(|id| exchange.note_task(id));
+        cancels.iter().for_each(|id| exchange.note_task(TaskId::from(*id)));
         let permit = match passage.destination {
             Destination::Task(index) => {
                 Some(exchange.unless_revoked(Box::pin(self.turn(&passage, index)).as_mut()).await?)

@@ -116,7 +116,7 @@ pub(super) async fn refresh(
     let (hub, directory, arrived) = (&proxy.shared.hub, exchange.directory(), Instant::now());
     let tracked = |task: &Arc<TaskRecord>| {
         directory.account_index(&task.facts.account)?;
-        hub.tracked_task(&task.id, &task.facts.tenant, arrived, SystemTime::now())
+        hub.tracked_task(&task.id(), &task.facts.tenant, arrived, SystemTime::now())
     };
     let tasks: Vec<Arc<TrackedTask>> = unfinished.iter().filter_map(tracked).collect();
     let max_age = directory.settings.poll.max_age;

@@ -317,7 +317,7 @@ impl Change {
         let mut stored = self.clone();
         match &mut stored {
             Self::Adopt(adoption) => {
-                if adoption.task.id.len() > MOST_ID_BYTES {
+                if adoption.task.id().len() > MOST_ID_BYTES {
                     return None;
                 }
                 if adoption.task.is_long() {
@@ -325,7 +325,7 @@ impl Change {
                 }
             }
             Self::Claim { task, .. } => {
-                if task.id.len() > MOST_ID_BYTES {
+                if task.id().len() > MOST_ID_BYTES {
                     return None;
                 }
                 if task.is_long() {

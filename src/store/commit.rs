@@ -173,7 +173,7 @@ impl Store {
             own.add(&claim)?;
             // The writer answers before it looks into the spool, so one of the two sees that the claim is written.
             if outcome.try_recv().is_ok() {
-                own.remove(&task_of(&claim).cloned().into_iter().collect::<Vec<_>>());
+                own.remove(&task_of(&claim).into_iter().collect::<Vec<_>>());
             }
             Ok::<_, StoreCause>(())
         });

@@ -222,7 +222,7 @@ fn commit_spooled(engine: &mut SharedEngine, spool: &Spool, zone: Zone) -> Resul
             commit.log.note_changes(&commit.rows.changes);
             Ok(((), commit))
         });
-        let task_id = task_of(&claim).cloned().unwrap_or_default();
+        let task_id = task_of(&claim).unwrap_or_default();
         match done {
             Ok(()) => {
                 tracing::info!(task_id = &*task_id, "a task's owner that waited in the spool is recorded")

@@ -1,5 +1,5 @@
-//! Records of the store and how long they are kept: an upload directory with its owner, a secret of a virtual key. That of a
-//! task is in [`super::task_record`].
+//! Records of the store and how long they are kept: an upload directory with its owner, a secret of a virtual key. Tasks have
+//! a file of their own.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -420,7 +420,7 @@ impl StoreWriter {
         // The other process gets the changes before the callers are answered: a client may ask that process next.
         self.state.link.send(made.map(|(queued, _)| &queued.change));
         let spool = self.state.access.spool();
-        let claimed = |queued: &QueuedChange| spool.and_then(|_| task_of(&queued.change).cloned());
+        let claimed = |queued: &QueuedChange| spool.and_then(|_| task_of(&queued.change));
         let claims: Vec<Arc<str>> = self.waiting.iter().filter_map(claimed).collect();
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
             queued.answer(outcome.map_err(|cause| self.state.because(cause)));

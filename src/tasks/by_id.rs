@@ -7,9 +7,11 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
+use crate::dashscope::task_id::TaskKey;
+
 /// Something with a task's id.
 pub trait HasTaskId {
-    fn task_id(&self) -> &str;
+    fn task_key(&self) -> TaskKey<'_>;
 }
 
 /// Tasks by the ids that they hold themselves: a bucket has 8 bytes, and 24 with a copy of the id beside the task. Buckets
@@ -37,21 +39,26 @@ impl<T: HasTaskId> TasksById<T> {
         self.with(id, Arc::clone)
     }
 
+    /// The task with the id of another object.
+    pub fn get_alike(&self, other: &impl HasTaskId) -> Option<Arc<T>> {
+        self.0.get(sought(&other.task_key())).map(|found| Arc::clone(&found.key().0))
+    }
+
     /// What `look` finds at the task. It must not come back to the map.
     pub fn with<R>(&self, id: &str, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
-        self.0.get(id).map(|found| look(&found.key().0))
+        self.0.get(sought(&TaskKey::of(id))).map(|found| look(&found.key().0))
     }
 
     pub fn contains(&self, id: &str) -> bool {
-        self.0.contains_key(id)
+        self.0.contains_key(sought(&TaskKey::of(id)))
     }
 
     pub fn remove(&self, id: &str) -> Option<Arc<T>> {
-        self.0.remove(id).map(|(found, ())| found.0)
+        self.0.remove(sought(&TaskKey::of(id))).map(|(found, ())| found.0)
     }
 
     pub fn remove_if(&self, id: &str, is_removed: impl FnOnce(&T) -> bool) {
-        self.0.remove_if(id, |found, ()| is_removed(&found.0));
+        self.0.remove_if(sought(&TaskKey::of(id)), |found, ()| is_removed(&found.0));
     }
 
     /// The tasks for which `is_sought` is true.
@@ -75,21 +82,46 @@ impl<T: HasTaskId> Default for TasksById<T> {
     }
 }
 
-impl<T: HasTaskId> Borrow<str> for ById<T> {
-    fn borrow(&self) -> &str {
-        self.0.task_id()
+/// The id as the map compares it.
+fn sought<'i>(key: &'i TaskKey<'i>) -> &'i (dyn HasTaskId + 'i) {
+    key
+}
+
+impl HasTaskId for TaskKey<'_> {
+    fn task_key(&self) -> TaskKey<'_> {
+        *self
     }
 }
 
+impl<'t, T: HasTaskId + 't> Borrow<dyn HasTaskId + 't> for ById<T> {
+    fn borrow(&self) -> &(dyn HasTaskId + 't) {
+        &*self.0
+    }
+}
+
+impl Hash for dyn HasTaskId + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.task_key().hash(state);
+    }
+}
+
+impl PartialEq for dyn HasTaskId + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.task_key() == other.task_key()
+    }
+}
+
+impl Eq for dyn HasTaskId + '_ {}
+
 impl<T: HasTaskId> Hash for ById<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.task_id().hash(state);
+        self.0.task_key().hash(state);
     }
 }
 
 impl<T: HasTaskId> PartialEq for ById<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.task_id() == other.0.task_id()
+        self.0.task_key() == other.0.task_key()
     }
 }
 

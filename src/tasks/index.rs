@@ -14,6 +14,7 @@ use super::known_facts::KnownFacts;
 use super::running::RunningCounts;
 use super::tenant_tasks::TenantTasks;
 use crate::dashscope::task::Status;
+use crate::dashscope::task_id::{TaskId, TaskKey};
 use crate::limits::Registry;
 use crate::store::{
     Change, CommitFault, EndReport, Entry, Outcome, Store, StoreFault, StoreHealth, TaskRecord, TenantNames,
@@ -76,7 +77,7 @@ impl TaskIndex {
         }
         // The task is counted before its end can be reported.
         let (known, is_new) = self.by_id.add(Arc::clone(&task), |task| {
-            self.limits.task_began(&task.id, &task.facts.key_id, &task.facts.tenant);
+            self.limits.task_began(&task.id(), &task.facts.key_id, &task.facts.tenant);
             task.slot.set(true);
             if !task.status.get().is_final() {
                 self.running.began(task);
@@ -86,11 +87,11 @@ impl TaskIndex {
             self.free_slot(&known);
         }
         if !is_new {
-            self.limits.free_reserved(&task.id);
+            self.limits.free_reserved(&task.id());
             return;
         }
         let tenant = Arc::clone(&task.facts.tenant);
-        self.owned.insert(self.hash(&task.id, &tenant));
+        self.owned.insert(self.hash(&task.id(), &tenant));
         self.count.fetch_add(1, Ordering::Relaxed);
         self.by_tenant.entry(tenant).or_default().push(task);
     }
@@ -100,7 +101,7 @@ impl TaskIndex {
     pub fn rename(&self, former: &str, name: &Arc<str>) {
         self.limits.rename_tenant(former, name);
         let Some((_, tasks)) = self.by_tenant.remove(former) else { return };
-        let ids: Vec<Arc<str>> = tasks.iter().map(|task| Arc::clone(&task.id)).collect();
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id()).collect();
         self.by_tenant.entry(Arc::clone(name)).or_default().merge(tasks);
         for id in &ids {
             self.owned.insert(self.hash(id, name));
@@ -133,9 +134,9 @@ impl TaskIndex {
             let names = self.names.all(&tenant);
             for task in expired.into_iter().flatten() {
                 for name in &names {
-                    self.owned.remove(&self.hash(&task.id, name));
+                    self.owned.remove(&self.hash(&task.id(), name));
                 }
-                self.by_id.remove(&task.id);
+                self.by_id.remove(&task.id());
                 self.count.fetch_sub(1, Ordering::Relaxed);
                 self.free_slot(&task);
                 forgotten.push(task);
@@ -155,7 +156,7 @@ impl TaskIndex {
         }
         let bytes = task.asked_bytes();
         let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= MOST_ASKED_BYTES);
-        let is_known = self.by_id.contains(&task.id);
+        let is_known = self.by_id.contains(&task.id());
         if is_known || self.asked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             Arc::make_mut(task).forget_asked();
         }
@@ -206,7 +207,7 @@ impl TaskIndex {
         let is_news = task.status.advance(status);
         // An end is written by its settlement alone.
         if let Some(store) = self.store.as_ref().filter(|_| is_news && !status.is_final()) {
-            store.learn(Arc::clone(&task.id), task.claimed_at(), status);
+            store.learn(task.id().into(), task.claimed_at(), status);
         }
         is_news
     }
@@ -267,8 +268,8 @@ impl TaskIndex {
 }
 
 impl HasTaskId for TaskRecord {
-    fn task_id(&self) -> &str {
-        &self.id
+    fn task_key(&self) -> TaskKey<'_> {
+        self.key()
     }
 }
 
@@ -281,10 +282,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Limits;
-    use crate::limits::LimitedCaller;
     use crate::store::{TASKS_KEPT, TaskFields};
-    use crate::unified::RequestedVideo;
 
     fn task(id: &str, tenant: &str, claimed_at: SystemTime) -> TaskRecord {
         TaskFields { tenant: tenant.into(), ..TaskFields::sample(id, claimed_at) }.into()
@@ -295,7 +293,7 @@ mod tests {
         index
             .by_tenant
             .get(tenant)
-            .map_or_else(Vec::new, |own| own.iter().map(|task| Arc::clone(&task.id)).collect())
+            .map_or_else(Vec::new, |own| own.iter().map(|task| task.id().into()).collect())
     }
 
     #[test]
@@ -327,12 +325,12 @@ mod tests {
         let index = TaskIndex::default();
         let now = hour(400_000);
         for number in 0..5 {
-            let asked = RequestedVideo { prompt: Some("cat".into()), ..RequestedVideo::default() };
-            let record = TaskFields {
+            let mut record = TaskFields {
                 tenant: "idle".into(),
-                asked: Some(Arc::new(asked)),
+                asked: Some(Arc::default()),
                 ..TaskFields::sample(&number.to_string(), now - TASKS_KEPT)
             };
+            record.asked.iter_mut().for_each(|asked| Arc::make_mut(asked).prompt = Some("cat".into()));
             index.remember(TaskRecord::from(record));
         }
         index.remember(task("a", "one", now));
@@ -346,9 +344,7 @@ mod tests {
     }
 
     fn slots(index: &TaskIndex) -> u32 {
-        let limits = Limits::default();
-        let key = LimitedCaller { key_id: "key", tenant: "one", limits: &limits, tenant_limits: &limits };
-        index.limits.used(&key)[0].tasks
+        index.limits.tasks_of_key("key")
     }
 
     fn hour(hours: u64) -> SystemTime {

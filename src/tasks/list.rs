@@ -124,7 +124,7 @@ fn item(task: &TaskRecord) -> TaskListItem<'_> {
         gmt_create: millis_since_1970(task.claimed_at()),
         model_name: &task.facts.model,
         status: task.status.get().name(),
-        task_id: &task.id,
+        task_id: task.id(),
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
             let query = TaskListQuery::parse(query).expect("a query");
             let listed =
                 ListedTasks::select(&tasks, "one", &query, UNIX_EPOCH + Duration::from_secs(6)).await;
-            let ids: Vec<&str> = listed.unfinished.iter().map(|task| &*task.id).collect();
+            let ids: Vec<String> = listed.unfinished.iter().map(|task| task.id().to_string()).collect();
             assert_eq!(ids, unfinished, "{query:?}");
         }
         let many: Vec<String> = (0..250).map(|number| number.to_string()).collect();
@@ -225,7 +225,7 @@ mod tests {
         let is_asked_for = |task: &&TaskRecord| {
             let claimed = millis_since_1970(task.claimed_at());
             now.duration_since(task.claimed_at()).unwrap_or_default() <= LIFETIME
-                && query.task_id.as_deref().is_none_or(|id| id == &*task.id)
+                && query.task_id.as_deref().is_none_or(|id| id == &*task.id())
                 && query.model_name.as_deref().is_none_or(|model| model == &*task.facts.model)
                 && query.status.as_deref().is_none_or(|status| status == task.status.get().name())
                 && query.from.is_none_or(|from| from <= claimed)
@@ -233,7 +233,7 @@ mod tests {
         };
         let all: Vec<&TaskRecord> = tasks.iter().rev().filter(is_asked_for).collect();
         let begin = (query.page_no - 1).saturating_mul(query.page_size);
-        let page = all.iter().skip(begin).take(query.page_size).map(|task| Arc::clone(&task.id)).collect();
+        let page = all.iter().skip(begin).take(query.page_size).map(|task| task.id().into()).collect();
         (all.len(), page)
     }
 
@@ -282,7 +282,7 @@ mod tests {
             let listed = ListedTasks::select(&index, "one", &query, now);
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let listed = runtime.block_on(listed);
-            let page: Vec<_> = listed.page.iter().map(|task| Arc::clone(&task.id)).collect();
+            let page: Vec<_> = listed.page.iter().map(|task| task.id().into()).collect();
             proptest::prop_assert_eq!((listed.total, page), plain(&tasks[expired..], &query, now));
         }
     }

@@ -66,7 +66,7 @@ pub struct TaskPosition(pub SystemTime, pub Arc<str>);
 
 impl TaskPosition {
     fn of(task: &TaskRecord) -> Self {
-        Self(to_millisecond(task.claimed_at()), Arc::clone(&task.id))
+        Self(to_millisecond(task.claimed_at()), task.id().into())
     }
 }
 
@@ -264,8 +264,8 @@ mod tests {
             let page = index.page("one", query, |task| !task.hidden.get()).await;
             let (page, has_more) = page.expect("a page");
             assert!(page.len() <= limit && (!has_more || page.len() == limit));
-            after = page.last().map(|task| task.id.to_string());
-            ids.extend(page.iter().map(|task| task.id.parse::<usize>().expect("a number")));
+            after = page.last().map(|task| task.id().to_string());
+            ids.extend(page.iter().map(|task| task.id().parse::<usize>().expect("a number")));
             if !has_more {
                 return ids;
             }
@@ -319,7 +319,7 @@ mod tests {
                     break;
                 }
                 for task in tasks {
-                    shown.push(task.id.parse::<usize>().expect("a number"));
+                    shown.push(task.id().parse::<usize>().expect("a number"));
                     if shown.len() == 1500 {
                         // The first thousand expire.
                         index.remember(TaskRecord::sample("3000", start + 3 * day));
@@ -344,7 +344,7 @@ mod tests {
             let (page, next) =
                 index.newest(&NewestQuery { tenant, status, after, limit, ..NewestQuery::default() }).await;
             assert!(page.len() <= limit && (next.is_none() || page.len() == limit));
-            ids.extend(page.iter().map(|task| task.id[1..].parse::<u64>().expect("a number")));
+            ids.extend(page.iter().map(|task| task.id()[1..].parse::<u64>().expect("a number")));
             after = next;
             if after.is_none() {
                 return ids;
@@ -391,7 +391,7 @@ mod tests {
             ..NewestQuery::default()
         };
         let ids =
-            |page: Vec<Arc<TaskRecord>>| page.iter().map(|task| task.id.to_string()).collect::<Vec<_>>();
+            |page: Vec<Arc<TaskRecord>>| page.iter().map(|task| task.id().to_string()).collect::<Vec<_>>();
         let (page, next) = index.newest(&query).await;
         assert_eq!(ids(page), ["720", "710"]);
         let (page, next) = index.newest(&NewestQuery { after: next, ..query }).await;
@@ -428,7 +428,7 @@ mod tests {
                 true
             };
             let (page, has_more) = index.page("one", query, count).await.expect("a page");
-            assert_eq!((&*page[0].id, has_more), (expected, true));
+            assert_eq!((&*page[0].id(), has_more), (expected, true));
         }
         assert_eq!(seen.get(), 10, "a task and its follower each");
     }

@@ -7,12 +7,13 @@ use serde::Serialize;
 use super::progress;
 use super::video::{RecordedTask, TaskFailure};
 use crate::dashscope::task::Status;
+use crate::dashscope::task_id::TaskId;
 use crate::dashscope::task_report::TaskReport;
 
 /// A task of any kind, made in either dialect.
 #[derive(Debug, Serialize)]
 pub struct TaskView<'a> {
-    task_id: &'a str,
+    task_id: TaskId,
     status: &'static str,
     progress: u8,
     /// DashScope's signed URL, which needs no key and is good for a day.
@@ -29,9 +30,9 @@ impl<'a> TaskView<'a> {
             Status::Failed | Status::Canceled | Status::Unknown => "failed",
         };
         Self {
-            task_id: task.id,
             status,
             progress: progress::percent(report.status, task.age(now), task.mean_duration),
+            task_id: task.id,
             result_url: report.url.as_deref(),
             error: TaskFailure::of(report),
         }

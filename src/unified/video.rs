@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::progress;
 use super::requested::RequestedVideo;
 use crate::dashscope::task::{self, Status};
+use crate::dashscope::task_id::TaskId;
 use crate::dashscope::task_report::TaskReport;
 
 /// The spelling of statuses under a unified mount.
@@ -19,9 +20,9 @@ pub enum StatusSpelling {
 }
 
 /// A task as it was recorded, as far as views show it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RecordedTask<'a> {
-    pub id: &'a str,
+    pub id: TaskId,
     pub model: &'a str,
     pub claimed_at: SystemTime,
     /// `None` for a task that was made in the native dialect.
@@ -40,7 +41,7 @@ impl RecordedTask<'_> {
 /// The Video object. A field whose value is not known is null.
 #[derive(Debug, Serialize)]
 pub struct Video<'a> {
-    id: &'a str,
+    id: TaskId,
     object: &'static str,
     status: &'static str,
     progress: u8,
@@ -71,6 +72,7 @@ impl<'a> Video<'a> {
         now: SystemTime,
     ) -> Self {
         let requested = task.requested;
+        let progress = progress::percent(report.status, task.age(now), task.mean_duration);
         let succeeded = report.status == Status::Succeeded;
         let ended = report.ended.filter(|_| report.status.is_final());
         let expires = report.url_expires().or_else(|| Some(report.ended? + task::LIFETIME));
@@ -78,7 +80,7 @@ impl<'a> Video<'a> {
             id: task.id,
             object: "video",
             status: status(report.status, spelling),
-            progress: progress::percent(report.status, task.age(now), task.mean_duration),
+            progress,
             created_at: seconds_since_1970(task.claimed_at),
             completed_at: ended.map(seconds_since_1970),
             expires_at: expires.filter(|_| succeeded).map(seconds_since_1970),
@@ -138,7 +140,8 @@ mod tests {
 
     fn video(requested: Option<&RequestedVideo>, body: &str, spelling: StatusSpelling) -> Value {
         let claimed_at = UNIX_EPOCH + Duration::from_secs(100);
-        let task = RecordedTask { id: "t", model: "wan2.7-t2v", claimed_at, requested, mean_duration: None };
+        let task =
+            RecordedTask { id: "t".into(), model: "wan2.7-t2v", claimed_at, requested, mean_duration: None };
         let report = TaskReport::read(body.as_bytes()).expect("a report");
         let now = UNIX_EPOCH + Duration::from_secs(160);
         serde_json::to_value(Video::new(task, &report, spelling, now)).expect("JSON")

@@ -160,8 +160,8 @@ impl Querier {
 
     async fn query_one(self: Rc<Self>, task: Arc<TrackedTask>, permit: CallPermit) {
         let asked = Instant::now();
-        let id = utf8_percent_encode(task.id(), UNRESERVED);
-        let answer = self.call(&format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await;
+        let path = format!("{TASKS}/{}", utf8_percent_encode(&task.id(), UNRESERVED));
+        let answer = self.call(&path, MOST_ANSWER_BYTES, permit).await;
         let mut outcome = answer.map_or_else(|outcome| outcome, |answer| told(&task, answer));
         let date = self.hub.task_index().now();
         self.settle(&task, &mut outcome, date).await;
@@ -199,7 +199,7 @@ impl Querier {
             }
             Ok(_) => {}
             Err(fault) => {
-                tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
+                tracing::error!(task_id = &*task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
                 if let CommitFault::NotMade(_) = fault {
                     self.settle_later(entry, report, line);
                 }
@@ -288,7 +288,7 @@ fn is_kept(settled: &Result<Outcome, CommitFault>) -> bool {
 fn told(task: &TrackedTask, CallAnswer { answer, is_whole }: CallAnswer) -> QueryOutcome {
     let read = if is_whole { task_state::read } else { task_state::read_beginning };
     let named =
-        read(&answer.body).filter(|named| answer.status == StatusCode::OK && named.task_id == *task.id());
+        read(&answer.body).filter(|named| answer.status == StatusCode::OK && *named.task_id == *task.id());
     match named {
         Some(named) if !task.has_passed(named.status) => {
             QueryOutcome::Known(named, is_whole.then_some(answer))

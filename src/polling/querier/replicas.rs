@@ -99,11 +99,11 @@ impl Querier {
     pub(super) async fn fetch(self: Rc<Self>, task: Arc<TrackedTask>) {
         let Some(store) = self.shared_store() else { return };
         if task.is_final() {
-            let named = NamedTask { task_id: Arc::clone(task.id()), status: task.status(), ended: None };
+            let named = NamedTask { task_id: task.id().into(), status: task.status(), ended: None };
             self.keep_end(&task, &named, task.answer().as_deref(), None, SystemTime::now()).await;
             return self.hub.tell_elsewhere(&task, Instant::now());
         }
-        match store.exchange().end_answer(task.id()).await {
+        match store.exchange().end_answer(&task.id()).await {
             Ok(found) => self.hub.take_end_answer(&task, found, Instant::now()),
             Err(_) => {
                 sleep(AFTER_FAULT).await;
@@ -127,8 +127,8 @@ impl Querier {
             answer.headers.insert(COST, cost.clone());
         }
         let kept = end_answer::kept(answer.as_ref(), named.status, now);
-        if let Err(fault) = store.exchange().keep_end_answer(task.id(), &kept).await {
-            tracing::debug!(task_id = &**task.id(), %fault, "the answer of a task is not kept for other replicas");
+        if let Err(fault) = store.exchange().keep_end_answer(&task.id(), &kept).await {
+            tracing::debug!(task_id = &*task.id(), %fault, "the answer of a task is not kept for other replicas");
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::config::{LogTarget, Mount};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::secret_look::looks_like_secret;
+use crate::dashscope::task_id::TaskId;
 use crate::limits::{Admitted, CallHold, RateStatus};
 use crate::net::client_address::ClientAddress;
 use crate::polling::SentSubmit;
@@ -75,7 +76,7 @@ pub(super) struct Exchange {
     pub attempts: Cell<u32>,
     /// Model and task, as far as they are known; see `note_model` and `note_task`.
     pub model: OnceCell<Box<str>>,
-    pub task_id: OnceCell<Arc<str>>,
+    pub task_id: OnceCell<TaskId>,
     /// Source of the answer to a task query.
     pub served: Cell<Option<PollServed>>,
     /// Code of the upstream's last answer, if that was an error.
@@ -426,9 +427,9 @@ impl Exchange {
     }
 
     /// Records the task for the access log and the trace.
-    pub(super) fn note_task(&self, id: &Arc<str>) {
+    pub(super) fn note_task(&self, id: TaskId) {
         if self.is_told() {
-            self.task_id.get_or_init(|| Arc::clone(id));
+            self.task_id.get_or_init(|| id);
         }
     }
 

@@ -52,7 +52,7 @@ pub(in crate::proxy) async fn fetch(
         response = exchange.unless_revoked(pin!(object(None))).await?;
     }
     let (status, headers) = (response.status(), response.headers().clone());
-    let described = describe(&headers, url, task.id());
+    let described = describe(&headers, url, &task.id());
     if request.method == Method::HEAD {
         return Ok(observe::whole(head(status, &headers, described)?, exchange));
     }

@@ -35,8 +35,8 @@ pub(in crate::proxy) async fn delete(
     task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    let id = task.id();
-    exchange.note_task(id);
+    let id = &task.id();
+    exchange.note_task(id.clone());
     let record = proxy.shared.hub.task_index().task(id);
     let has_ended = record.as_ref().is_none_or(|record| record.status.get().is_final());
     if !has_ended && let Some(refused) = cancel(proxy, request, task, exchange).await? {
@@ -66,7 +66,7 @@ async fn cancel(
     let route = exchange.route().natively(Operation::TaskCancel, path);
     let uri = Uri::from_static("/");
     let passage = native_request(exchange, route, destination, request, Method::POST, uri);
-    let mut response = proxy.passed(passage, Some(task.id())).await?;
+    let mut response = proxy.passed(passage, Some(&task.id())).await?;
     if response.status().is_success() {
         return Ok(None);
     }
@@ -75,7 +75,7 @@ async fn cancel(
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
-    proxy.shared.hub.invalidate(task.id(), Instant::now());
+    proxy.shared.hub.invalidate(&task.id(), Instant::now());
     let polled = poll::query(proxy, task, None, exchange).await?;
     let report = TaskReport::read(&polled.answer.body);
     match report.map(|report| report.status) {

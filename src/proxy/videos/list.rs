@@ -49,7 +49,7 @@ pub(in crate::proxy) async fn list(
     let unfinished = tasks.iter().filter(|task| !task.status.get().is_final());
     poll::refresh(proxy, &unfinished.cloned().collect::<Vec<_>>(), exchange).await?;
     let report = |task: &Arc<TaskRecord>| {
-        let known = hub.known_answer(&task.id).and_then(|answer| TaskReport::read(&answer.body));
+        let known = hub.known_answer(&task.id()).and_then(|answer| TaskReport::read(&answer.body));
         known.unwrap_or_else(|| TaskReport::of_status(task.status.get()))
     };
     let reports: Vec<TaskReport> = tasks.iter().map(report).collect();
@@ -58,7 +58,8 @@ pub(in crate::proxy) async fn list(
     let videos: Vec<Video<'_>> = listed
         .map(|(task, report)| Video::new(respond::recorded(hub, task), report, spelling, now))
         .collect();
-    let ids = tasks.first().zip(tasks.last()).map(|(first, last)| (&*first.id, &*last.id));
+    let ids = tasks.first().zip(tasks.last()).map(|(first, last)| (first.id(), last.id()));
+    let ids = ids.as_ref().map(|(first, last)| (&**first, &**last));
     let request_id = proxy::respond::new_request_id();
     let body = video_list::page(&videos, ids, has_more);
     Ok(observe::whole(proxy::respond::json(StatusCode::OK, body, &request_id), exchange))

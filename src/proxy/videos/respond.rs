@@ -72,7 +72,8 @@ pub(in crate::proxy) fn task(
 ) -> Result<Response<Bytes>, Rejection> {
     show_answer(hub, id, answer, |task, report| {
         let now = SystemTime::now();
-        show(task, report, &TaskView::new(task, report, now), &answer.headers, now)
+        let view = TaskView::new(task.clone(), report, now);
+        show(task, report, &view, &answer.headers, now)
     })
 }
 
@@ -128,7 +129,7 @@ pub(super) fn upstream_error(status: StatusCode, headers: &HeaderMap, body: &[u8
 /// A task from the index, with the mean duration that the poll hub knows of its model.
 pub(super) fn recorded<'a>(hub: &PollHub, task: &'a TaskRecord) -> RecordedTask<'a> {
     RecordedTask {
-        id: &task.id,
+        id: task.id(),
         model: &task.facts.model,
         claimed_at: task.claimed_at(),
         requested: task.asked().map(|asked| &**asked),
@@ -143,7 +144,8 @@ fn show_video(
     upstream: &HeaderMap,
 ) -> Response<Bytes> {
     let now = SystemTime::now();
-    show(task, report, &Video::new(task, report, spelling, now), upstream, now)
+    let video = Video::new(task.clone(), report, spelling, now);
+    show(task, report, &video, upstream, now)
 }
 
 /// The answer with a view of a task. Before the task's end it says when to ask again, which OpenAI's SDKs obey.

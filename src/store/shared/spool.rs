@@ -125,8 +125,8 @@ impl Spool {
 }
 
 /// The task that a claim names; `None` for other changes, which are not spooled.
-pub(in crate::store) fn task_of(change: &Change) -> Option<&Arc<str>> {
-    if let Change::Claim { task, .. } = change { Some(&task.id) } else { None }
+pub(in crate::store) fn task_of(change: &Change) -> Option<Arc<str>> {
+    if let Change::Claim { task, .. } = change { Some(task.id().into()) } else { None }
 }
 
 /// Checks that the file is a spool, or empty, before anything is changed in it.
@@ -159,7 +159,7 @@ mod tests {
 
     fn tasks(spool: &Spool) -> Vec<Arc<str>> {
         let claims = spool.claims().expect("claims");
-        claims.iter().filter_map(task_of).cloned().collect()
+        claims.iter().filter_map(task_of).collect()
     }
 
     #[test]

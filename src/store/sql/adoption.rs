@@ -27,25 +27,27 @@ pub(in crate::store) fn adopt(
     // Older claims are in memory: here only another process's can be new.
     let since = milliseconds(*at).saturating_sub(RECENT.as_millis() as i64);
     let claimed = "SELECT 1 FROM tasks WHERE claimed_at >= ?1 AND id = ?2 LIMIT 1";
-    if database.exists(claimed, values![since, &task.id])? || database.exists(ADOPTED, values![&task.id])? {
+    if database.exists(claimed, values![since, &*task.id()])?
+        || database.exists(ADOPTED, values![&*task.id()])?
+    {
         return Ok(false);
     }
     // Before anything else changes: of two adoptions at once, the later one waits here for the first, and changes nothing.
     let insert = "INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    if database.execute(insert, values![&task.id, milliseconds(*at)])? == 0 {
+    if database.execute(insert, values![&*task.id(), milliseconds(*at)])? == 0 {
         return Ok(false);
     }
     if let Some(answer) = answer
         && !idempotency::answer_lost(database, answer)?
     {
-        database.post("DELETE FROM adoptions WHERE task_id = ?1", values![&task.id])?;
+        database.post("DELETE FROM adoptions WHERE task_id = ?1", values![&*task.id()])?;
         return Ok(false);
     }
     for submit in unanswered {
         idempotency::keep(database, submit)?;
     }
     if let Some(hold) = hold {
-        holds::claim(database, hold, &task.facts.account, &task.id)?;
+        holds::claim(database, hold, &task.facts.account, &task.id())?;
     }
     rows::insert_task(database, ledger, task, None).map(|()| true)
 }

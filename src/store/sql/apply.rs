@@ -75,7 +75,7 @@ pub(in crate::store) fn apply(
                 idempotency::answer(database, answer)?;
             }
             if let Some(hold) = hold {
-                holds::claim(database, hold, &task.facts.account, &task.id)?;
+                holds::claim(database, hold, &task.facts.account, &task.id())?;
             }
             rows::insert_task(database, ledger, task, request.as_deref()).map(|()| true)
         }

@@ -26,7 +26,8 @@ pub(in crate::store) fn insert_task(
     task: &TaskRecord,
     request: Option<&RequestIds>,
 ) -> Result<()> {
-    let TaskRecord { id, facts, status, hidden, .. } = task;
+    let TaskRecord { facts, status, hidden, .. } = task;
+    let id = task.id();
     let TaskFacts { tenant, key_id, account, model, mount, terms } = &**facts;
     let terms = terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
     let (claimed_at, asked) = (milliseconds(task.claimed_at()), task.asked());
@@ -35,7 +36,7 @@ pub(in crate::store) fn insert_task(
     let (prompt, seconds, size) =
         (text(|asked| &asked.prompt), text(|asked| &asked.seconds), text(|asked| &asked.size));
     let row = values![
-        id,
+        &*id,
         tenant,
         key_id,
         account,
@@ -107,7 +108,7 @@ pub(in crate::store) fn tasks(database: Database<'_>, mut each: impl FnMut(TaskR
     database.each(select, &[], |row| {
         let facts = shared.read(database, row)?;
         let (claimed_at, status) = (time(row.integer(6)?), Status::from_name(row.text(7)?));
-        let task = TaskRecord::new(row.text(0)?.into(), facts, claimed_at, status, row.flag(12)?);
+        let task = TaskRecord::new(row.text(0)?, facts, claimed_at, status, row.flag(12)?);
         each(task.with_extras(asked(row)?.map(Arc::new), row.text_or_null(14)?.map(Arc::from)));
         Ok(ControlFlow::Continue(()))
     })

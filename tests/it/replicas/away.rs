@@ -253,7 +253,7 @@ struct Seen(Mutex<Vec<Arc<str>>>);
 impl Mirror for Seen {
     fn apply(&self, change: &Change) {
         if let Change::Claim { task, .. } = change {
-            self.0.lock().expect("no panic").push(Arc::clone(&task.id));
+            self.0.lock().expect("no panic").push(task.id().into());
         }
     }
 }

@@ -22,7 +22,7 @@ struct Seen(Mutex<Vec<String>>);
 impl Mirror for Seen {
     fn apply(&self, change: &Change) {
         let told = if let Change::Claim { task, .. } = change {
-            format!("claim {}", task.id)
+            format!("claim {}", task.id())
         } else if let Change::RevokeKey { id, .. } = change {
             format!("revoke {id}")
         } else if let Change::CreateKey(key) = change {
