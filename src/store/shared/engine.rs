@@ -140,9 +140,6 @@ impl SharedEngine {
         self.has_begun = false;
         let Some(session) = self.session.take() else { return Err(StoreCause::Closed) };
         let number = self.number + 1;
-        // Before the transaction: two commits that each other's replica sees before its own is answered must not wait for
-        // each other.
-        let causes = self.followed.lately();
         let database = Database::Shared(&session);
         let prepared = work(database).and_then(|(done, commit)| {
             let body = (!commit.is_empty()).then(|| commit.log.body());
@@ -164,6 +161,9 @@ impl SharedEngine {
                 return Err(fault.into());
             }
         };
+        // Before the commit: two commits that each other's replica sees before its own is answered must not wait for each
+        // other.
+        let causes = self.followed.lately();
         let committed = session.batch("COMMIT");
         match &committed {
             Ok(()) => self.session = Some(session),

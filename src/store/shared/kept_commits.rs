@@ -54,7 +54,7 @@ pub(super) struct KeptCommit {
     /// The part for other replicas, as it stands in the log.
     pub(super) body: Vec<u8>,
     pub(super) rows: CommitRows,
-    /// Commits of others that were known here when this one began: it may rest on them.
+    /// Commits of others that were known here before this one: it may rest on them.
     pub(super) causes: Arc<LatelyFollowed>,
     at: Instant,
     bytes: usize,

@@ -9,7 +9,7 @@ use dashgate::store::{
 };
 use dashgate::usage::{Amount, Budget, Charge, Period};
 
-use super::shared::{Replica, claim, key, now, replica};
+use super::shared::{Replica, claim, key, look, now, replica};
 use super::{task, wait};
 use crate::harness::postgres::{Postgres, Rows, TestDatabase};
 use crate::harness::{PATIENCE, eventually, let_pass};
@@ -102,7 +102,7 @@ fn what_a_database_has_lost_comes_again_once_and_in_the_order_of_its_causes() {
             commit(&one, reserve(&hold)).await;
             let (task, hold) = (task(&id, at).into(), Some(hold.into()));
             commit(&one, Change::Claim { task, answer: None, hold, request: None }).await;
-            other.store.catch_up().await.expect("a look");
+            look(&other).await;
             if number < 2 {
                 let entry = entry(EntrySource::Task(id.into()), at);
                 commit(&other, Change::Settle { entry, report: None }).await;
@@ -110,9 +110,10 @@ fn what_a_database_has_lost_comes_again_once_and_in_the_order_of_its_causes() {
         }
         commit(&one, Change::Enter(entry(EntrySource::Call("call".into()), at))).await;
         commit(&one, Change::CreateKey(key("k"))).await;
+        look(&other).await;
         commit(&other, Change::RevokeKey { id: "k".into(), at }).await;
-        one.store.catch_up().await.expect("a look");
-        other.store.catch_up().await.expect("a look");
+        look(&one).await;
+        look(&other).await;
     });
     for more in ["", ", writers"] {
         let (before, seen) = (known(&database, &one), [one.seen(), other.seen()]);

@@ -113,7 +113,7 @@ fn what_one_replica_has_committed_every_other_knows_after_a_look() {
 }
 
 /// Takes in what others have committed. A replica without processor time may say that the database is away.
-async fn look(replica: &Replica) {
+pub(super) async fn look(replica: &Replica) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(fault) = replica.store.catch_up().await {
         assert!(Instant::now() < deadline, "{fault}");
