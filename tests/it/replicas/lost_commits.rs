@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dashgate::store::{Change, CommitFault, Outcome, Store, StoreBounds, StoreCause, TaskRecord};
+use dashgate::store::{Change, CommitFault, Outcome, Store, StoreBounds, StoreCause, TaskFields};
 use tokio::runtime;
 
 use super::kills::GAPS;
@@ -73,7 +73,7 @@ fn a_task_that_has_an_owner_is_not_claimed_for_another_one() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let stores = [store(&database, "one"), store(&database, "other")];
     let claim = |store: &Store, tenant: &str, id: &str| {
-        let task = TaskRecord {
+        let task = TaskFields {
             id: id.into(),
             tenant: tenant.into(),
             key_id: "key".into(),
@@ -81,14 +81,14 @@ fn a_task_that_has_an_owner_is_not_claimed_for_another_one() {
             model: "wan2.7-i2v".into(),
             mount: "/".into(),
             claimed_at: SystemTime::now(),
-            status: dashgate::dashscope::task::Status::Pending.into(),
+            status: dashgate::dashscope::task::Status::Pending,
             asked: None,
-            hidden: false.into(),
+            hidden: false,
             terms: None,
             webhook: None,
         };
         runtime.block_on(store.commit(Change::Claim {
-            task: Arc::new(task),
+            task: task.into(),
             answer: None,
             hold: None,
             request: None,
