@@ -64,8 +64,9 @@ impl Report {
     pub(crate) fn keep_instructions(&self, directory: Option<&Path>) -> io::Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         let mut text = INSTRUCTIONS_HEAD.to_owned();
-        for row in self.rows.iter().filter(|row| row.unit == THOUSANDS) {
-            let name = row.name.trim_start_matches("instructions of a ");
+        for (row, name) in
+            self.rows.iter().filter_map(|row| Some((row, row.name.strip_prefix(INSTRUCTIONS_OF)?)))
+        {
             text += &format!("{name}: {:.1}\n", row.middle(Kind::Dashgate).unwrap_or_default());
         }
         std::fs::create_dir_all(directory)?;
@@ -136,8 +137,8 @@ pub(crate) fn percentile(sorted: &[u64], percent: f64) -> u64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
-/// The unit of rows that count instructions.
-pub(crate) const THOUSANDS: &str = "thousands";
+/// Beginning of the names of rows that count the instructions of a request.
+pub(crate) const INSTRUCTIONS_OF: &str = "instructions of a ";
 const INSTRUCTIONS_HEAD: &str = "# Thousands of instructions of a request: cargo bench --bench peers -- instructions --write benches/peers\n";
 
 /// A number with three significant digits.

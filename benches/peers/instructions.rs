@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Options;
-use crate::figures::{Report, THOUSANDS};
+use crate::figures::{INSTRUCTIONS_OF, Report};
 use crate::job::Job;
 use crate::load::{self, Client, Target};
 use crate::peer::{Kind, Peer};
@@ -18,7 +18,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         let counts = of(options, World::SMALL, call, &options.program, totals).await?;
         let name = call.name();
         let thousands = counts.instructions / 1e3;
-        report.add(&format!("instructions of a {name}"), THOUSANDS, Kind::Dashgate, thousands);
+        report.add(&format!("{INSTRUCTIONS_OF}{name}"), "thousands", Kind::Dashgate, thousands);
         report.add(&format!("cache misses of a {name}"), "data lines", Kind::Dashgate, counts.misses);
     }
     report.keep_instructions(options.write.as_deref())

@@ -247,6 +247,8 @@ impl Counters {
     }
 
     pub(super) fn remove_task(&mut self) {
+        debug_assert!(self.tasks > 0, "a task is counted out that was not counted");
+        // A count that wrapped would refuse all further submits of the tenant.
         self.tasks = self.tasks.saturating_sub(1);
     }
 

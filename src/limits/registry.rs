@@ -259,7 +259,7 @@ impl<C: Clock> Registry<C> {
         self.tenants.rename(former, name, self.now());
     }
 
-    /// Counts a task no longer. Counters that count a task stay under the names by which it was counted.
+    /// Ends the count of a task. Its counters are still found under the names by which the task was counted.
     pub fn task_ended(&self, key_id: &str, tenant: &str) {
         for counters in [self.known(LimitScope::Key, key_id), self.known(LimitScope::Tenant, tenant)] {
             counters.iter().for_each(|counters| counters.lock().remove_task());

@@ -12,11 +12,11 @@ use super::tracked_task::TrackedTask;
 /// News that is wanted, and news to tell.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
-    /// Tasks by their address of which clients here want news that another replica may have.
+    /// Tasks of which clients here want news that another replica may have, by the task's address.
     waiting: HashMap<usize, WaitingTask, RandomState>,
     /// Ids of the tasks of which other replicas want news; true where they hold polls.
     asked: HashMap<Arc<str>, bool, RandomState>,
-    /// Tasks by their address of which there is news that other replicas want.
+    /// Tasks with news that other replicas want, by the task's address.
     news: HashMap<usize, Arc<TrackedTask>, RandomState>,
     /// The answer to a submit was lost here.
     has_lost_submit: bool,

@@ -106,8 +106,8 @@ impl PollHub {
         self.list_failed(poller, page.size, outcome, now);
     }
 
-    /// What the searches have shown, to be handed to [`PollHub::ask_others`]: a search of a configured account has ended, and
-    /// there are other replicas to be asked. A process that drains leaves the verdicts to its successor.
+    /// The results of the searches, for [`PollHub::ask_others`]. `None` unless a search of a configured account has ended and
+    /// other replicas can be asked. A process that drains leaves the verdicts to its successor.
     pub fn findings_to_ask(
         &self,
         is_exclusive: impl Fn(&str) -> bool,
@@ -118,8 +118,9 @@ impl PollHub {
         may_ask.then(|| self.findings(is_exclusive))
     }
 
-    /// Asks the other replicas for their doubts. The submits that stand durably are noted in the findings by now: one whose
-    /// row goes before the others answer, as its task is claimed, is known by it, and one without a row by an answer.
+    /// Asks the other replicas which of their submits are in doubt. The caller has noted the stored submits in `findings`
+    /// before. So a submit whose row is deleted before the others answer is known from `findings`, and a submit without a
+    /// row is known from an answer.
     pub fn ask_others(&self, findings: Vec<SearchedAccount>, now: Instant) {
         if let Some(replicas) = &self.replicas {
             replicas.doubts.lock().begin(findings, now);

@@ -291,7 +291,7 @@ impl Schedule {
         let last_news = |entry: &ScheduleEntry| entry.task.seen().max(entry.since.milliseconds());
         let is_unheard =
             |place: &&Place| self.entries.get(**place).is_some_and(|entry| last_news(entry) < since);
-        self.entries.sorted(status).iter().filter(is_unheard).copied().collect()
+        self.entries.with_status(status).iter().filter(is_unheard).copied().collect()
     }
 
     /// Counts a task among those that clients follow.

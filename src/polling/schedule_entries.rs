@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::signals::TENTH;
 use super::tracked_task::TrackedTask;
 use crate::dashscope::task::Status;
 
@@ -163,38 +164,37 @@ impl ScheduleEntries {
         self.list(place, listed);
     }
 
-    /// Sorted running tasks, or sorted pending ones.
-    pub(super) fn sorted(&self, status: Status) -> &[Place] {
+    /// Places of the running tasks, or of the pending ones, without tasks that a list has shown as ended.
+    pub(super) fn with_status(&self, status: Status) -> &[Place] {
         if status == Status::Running { &self.running } else { &self.pending }
     }
 
+    /// Moves an entry to the list of its status, or out of all lists.
     fn list(&mut self, place: Place, listed: Listed) {
         let Some(entry) = self.get(place).filter(|entry| entry.listed != listed) else { return };
-        let position = entry.position as usize;
-        let former = match entry.listed {
-            Listed::Running => Some(&mut self.running),
-            Listed::Pending => Some(&mut self.pending),
-            Listed::No => None,
-        };
-        let moved = former.and_then(|former| {
+        let (position, former) = (entry.position as usize, entry.listed);
+        let moved = self.list_of(former).and_then(|former| {
             former.swap_remove(position);
             former.get(position).copied()
         });
         if let Some(moved) = moved.and_then(|moved| self.get_mut(moved)) {
             moved.position = position as u32;
         }
-        let list = match listed {
-            Listed::Running => Some(&mut self.running),
-            Listed::Pending => Some(&mut self.pending),
-            Listed::No => None,
-        };
-        let position = list.map_or(0, |list| {
+        let position = self.list_of(listed).map_or(0, |list| {
             grow(list);
             list.push(place);
             list.len() - 1
         });
         if let Some(entry) = self.get_mut(place) {
             (entry.position, entry.listed) = (position as u32, listed);
+        }
+    }
+
+    fn list_of(&mut self, listed: Listed) -> Option<&mut Vec<Place>> {
+        match listed {
+            Listed::Running => Some(&mut self.running),
+            Listed::Pending => Some(&mut self.pending),
+            Listed::No => None,
         }
     }
 }
@@ -205,6 +205,3 @@ fn grow<T>(list: &mut Vec<T>) {
         list.reserve_exact(list.len() / 4 + 16);
     }
 }
-
-/// A tenth of a second, in milliseconds.
-const TENTH: u64 = 100;

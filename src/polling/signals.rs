@@ -73,6 +73,11 @@ impl AccountSignals {
         millis(time.saturating_duration_since(self.origin))
     }
 
+    /// The first tenth of a second since the origin that is not before this time.
+    pub(super) fn tenths(&self, time: Instant) -> u32 {
+        u32::try_from(self.since_origin(time).div_ceil(TENTH)).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn time(&self, since_origin: u64) -> Instant {
         self.origin + Duration::from_millis(since_origin)
     }
@@ -151,3 +156,6 @@ impl AccountSignals {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A tenth of a second, in milliseconds.
+pub(super) const TENTH: u64 = 100;

@@ -11,7 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::signals::AccountSignals;
+use super::signals::{AccountSignals, TENTH};
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task::{self, LIFETIME, Status};
 use crate::dashscope::task_id::{TaskId, TaskKey};
@@ -195,8 +195,7 @@ impl TrackedTask {
 
     /// Notes that another replica wants news of the task, and says so again as long as it does.
     pub(super) fn want_elsewhere(&self, is_held: bool, now: Instant) {
-        let until = self.signals.since_origin(now + WANTED_AGAIN).div_ceil(TENTH);
-        let until = u32::try_from(until).unwrap_or(u32::MAX);
+        let until = self.signals.tenths(now + WANTED_AGAIN);
         let watch = self.watch();
         watch.wanted_elsewhere.store(until, Ordering::Relaxed);
         if is_held {
@@ -298,8 +297,7 @@ impl TrackedTask {
     }
 
     pub(super) fn pause_for(&self, pause: Duration, now: Instant) {
-        let until = self.signals.since_origin(now + pause).div_ceil(TENTH);
-        self.watch().paused.store(u32::try_from(until).unwrap_or(u32::MAX), Ordering::Release);
+        self.watch().paused.store(self.signals.tenths(now + pause), Ordering::Release);
     }
 
     /// Notes that a query told something.
@@ -342,8 +340,6 @@ impl HasTaskId for TrackedTask {
 pub(super) const HELD_EVERY: Duration = Duration::from_millis(150);
 /// Time for which a replica that wants news does not say so again, at most.
 const WANTED_AGAIN: Duration = Duration::from_millis(1_500);
-/// A tenth of a second, in milliseconds.
-const TENTH: u64 = 100;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time for which clients are told an old state after the upstream has recovered.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);

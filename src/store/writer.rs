@@ -298,7 +298,7 @@ impl StoreWriter {
         let outdated = self.state.outdated();
         let Self { engine, state, ledger, waiting, undos, learnt, .. } = self;
         if engine.begin()? {
-            // Numbers of names, for example.
+            // The ledger's writer remembers rows, such as numbers of names, which a new primary may lack.
             ledger.clear();
         }
         let (is_tidied, kept) = (self.tidied == target, self.entries_kept);

@@ -44,7 +44,7 @@ impl<T: HasTaskId> TasksById<T> {
         self.0.get(sought(&other.task_key())).map(|found| Arc::clone(&found.key().0))
     }
 
-    /// What `look` finds at the task. It must not come back to the map.
+    /// Calls `look` with the task, and returns its result. `look` must not use the map, whose shard is locked meanwhile.
     pub fn with<R>(&self, id: &str, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
         self.0.get(sought(&TaskKey::of(id))).map(|found| look(&found.key().0))
     }

@@ -60,7 +60,7 @@ impl TaskIndex {
         is_writable && self.count.load(Ordering::Relaxed) < MOST_TASKS
     }
 
-    /// The record with facts in place of its own that the index holds for many tasks.
+    /// The record, with its facts replaced by the equal ones that the index holds for many tasks.
     pub fn sharing(&self, mut task: TaskRecord) -> Arc<TaskRecord> {
         task.facts = self.facts.known(&task.facts);
         Arc::new(task)
@@ -72,13 +72,13 @@ impl TaskIndex {
         self.bound(&mut task);
         let facts = self.facts.known(&task.facts);
         if !Arc::ptr_eq(&facts, &task.facts) {
-            // Of another process. The record of a claim here has them already, see `sharing`.
+            // The record came from another process. A claim of this process has shared facts already: see `sharing`.
             Arc::make_mut(&mut task).facts = facts;
         }
         // The task is counted before its end can be reported.
         let (known, is_new) = self.by_id.add(Arc::clone(&task), |task| {
             self.limits.task_began(&task.id(), &task.facts.key_id, &task.facts.tenant);
-            task.slot.set(true);
+            task.is_counted.set(true);
             if !task.status.get().is_final() {
                 self.running.began(task);
             }
@@ -252,7 +252,7 @@ impl TaskIndex {
     }
 
     fn free_slot(&self, task: &TaskRecord) {
-        if task.slot.take() {
+        if task.is_counted.take() {
             self.limits.task_ended(&task.facts.key_id, &task.facts.tenant);
         }
     }
@@ -273,7 +273,7 @@ impl HasTaskId for TaskRecord {
     }
 }
 
-/// A task takes about 300 bytes.
+/// Bounds the memory of the index, at about 260 bytes a task with what the poll hub holds for it.
 const MOST_TASKS: usize = 4_000_000;
 const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
 

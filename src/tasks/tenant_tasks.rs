@@ -18,10 +18,11 @@ pub(super) struct TenantTasks {
     /// Claim times of each block of positions, so that a page need not look at every task before it.
     blocks: VecDeque<ClaimTimes>,
     ahead: TimesAhead,
-    /// Position up to which tasks were taken as old.
+    /// Position of the first task that [`TenantTasks::take_old`] has not looked at.
     old: usize,
-    /// Tasks among those whose claim lies ahead of the date at which they were looked at, which counts instead. But only while
-    /// the claim lies ahead: it may be the date that was wrong.
+    /// Tasks whose claim time lay ahead of the date when `take_old` looked at them, each with that date. The date counts in
+    /// place of the claim time while the claim time lies ahead: the date itself may have been wrong. [`TimesAhead`] does not
+    /// do here, because with it such a task would keep the tasks behind it from being taken.
     old_ahead: Vec<(Arc<TaskRecord>, SystemTime)>,
 }
 
@@ -102,7 +103,7 @@ impl TenantTasks {
         expired
     }
 
-    /// Takes tasks, each once, that DashScope has forgotten at `date`, `most` at most. They stay here.
+    /// Returns the tasks that DashScope has forgotten at `date`, each task once, about `most` of them. They stay in the list.
     pub(super) fn take_old(&mut self, date: SystemTime, most: usize) -> Vec<Arc<TaskRecord>> {
         let mut old = Vec::new();
         self.old_ahead.retain(|(task, seen)| {

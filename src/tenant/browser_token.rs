@@ -53,7 +53,7 @@ pub struct TokenSigner(ArcSwap<SigningSecrets>);
 struct SigningSecrets {
     /// The first one, which was made last, signs.
     secrets: Vec<TokenSecret>,
-    /// Of the secrets that were made until then, these count alone.
+    /// A secret that was made at this time or before counts only if it is in `secrets`.
     ended_until: Option<SystemTime>,
 }
 

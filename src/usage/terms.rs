@@ -221,13 +221,12 @@ impl Default for Sum {
 impl Sum {
     fn add(&mut self, thousandths: u64, rate: &Rate) {
         let per = i128::from(rate.per);
-        let (common, scale) = match self.denominator == per {
-            // Most lists have one `per` for all kinds of tokens, and a division of this length takes 70 instructions.
-            true => (1, 1),
-            false => {
-                let common = self.denominator / greatest_common_divisor(self.denominator, per);
-                (common, common * per / self.denominator)
-            }
+        // Most price lists have one `per` for all kinds of tokens, and a division of `i128` takes 70 instructions.
+        let (common, scale) = if self.denominator == per {
+            (1, 1)
+        } else {
+            let common = self.denominator / greatest_common_divisor(self.denominator, per);
+            (common, common * per / self.denominator)
         };
         let product = i128::from(thousandths).checked_mul(i128::from(rate.price.nanos()));
         let product = product.and_then(|product| product.checked_mul(common));

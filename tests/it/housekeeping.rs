@@ -11,7 +11,7 @@ use dashgate::lifecycle::housekeeping::Housekeeper;
 use dashgate::proxy::Shared;
 use dashgate::store::{Change, KeyRecord, Outcome, TaskFields};
 
-use crate::harness::{StateDirectory, UPSTREAM_KEY, configuration, eventually, logs};
+use crate::harness::{StateDirectory, UPSTREAM_KEY, configuration, eventually, logs, task_fields};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -30,20 +30,7 @@ fn wait<F: Future>(future: F) -> F::Output {
 }
 
 fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
-    let task = TaskFields {
-        id: id.into(),
-        tenant: tenant.into(),
-        key_id: "key".into(),
-        account: "main".into(),
-        model: "wan2.7-t2v".into(),
-        mount: "/".into(),
-        claimed_at,
-        status: Status::Pending,
-        asked: None,
-        hidden: false,
-        terms: None,
-        webhook: None,
-    };
+    let task = TaskFields { tenant: tenant.into(), ..task_fields(id, claimed_at) };
     wait(shared.store.commit(Change::Claim { task: task.into(), answer: None, hold: None, request: None }))
         .unwrap();
 }

@@ -23,9 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dashgate::dashscope::task::Status;
 use dashgate::store::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskFields, UploadRecord};
 use tempfile::TempDir;
+
+use crate::harness::task_fields;
 
 /// A file in a directory of its own.
 struct StoreFile {
@@ -46,18 +47,10 @@ impl StoreFile {
 
 fn task(id: &str, claimed_at: SystemTime) -> TaskFields {
     TaskFields {
-        id: id.into(),
         tenant: "acme".into(),
         key_id: "acme-prod".into(),
-        account: "main".into(),
-        model: "wan2.7-t2v".into(),
         mount: "/wan".into(),
-        claimed_at,
-        status: Status::Pending,
-        asked: None,
-        hidden: false,
-        terms: None,
-        webhook: None,
+        ..task_fields(id, claimed_at)
     }
 }
 

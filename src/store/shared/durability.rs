@@ -25,12 +25,13 @@ impl fmt::Display for DurabilityGap {
             }
             Self::NotAwaited { level } => write!(
                 f,
-                "synchronous_commit is {level}: a crash or a fail-over of the database can lose the last moment of tasks, \
-                 keys and entries; set it to on for the gateway's role"
+                "synchronous_commit is {level}: a crash or a fail-over of the database can lose the last commits of a \
+                 replica that ends at the same time; set it to on for the gateway's role"
             ),
             Self::NoSynchronousStandby => f.write_str(
-                "there is no synchronous standby: a fail-over of the database can lose the last moment of tasks, keys and \
-                 entries, unless its storage itself is replicated; set synchronous_standby_names",
+                "there is no synchronous standby: a fail-over of the database can lose the last commits of a replica that \
+                 ends at the same time, unless the database's storage itself is replicated; set \
+                 synchronous_standby_names",
             ),
         }
     }

@@ -35,7 +35,7 @@ pub(in crate::store) struct SharedEngine {
     kept: KeptCommits,
     followed: Arc<FollowerProgress>,
     /// Commits of others that the database has lost and that nobody has sent again in time.
-    forgone: Forgone,
+    given_up: GivenUp,
     zone: Zone,
     closing: CancellationToken,
 }
@@ -74,7 +74,7 @@ impl SharedEngine {
             number: 0,
             kept: KeptCommits::default(),
             followed,
-            forgone: HashMap::default(),
+            given_up: HashMap::default(),
             zone,
             closing,
         };
@@ -115,17 +115,17 @@ impl SharedEngine {
         // A kept connection may be dead without a word, as after a fail-over.
         let session = Session::open(&self.address)?;
         self.introduce(&session)?;
-        self.make_good(&session)?;
+        self.resend_missing(&session)?;
         session.batch("BEGIN")?;
         (self.session, self.has_begun) = (Some(session), true);
         Ok(true)
     }
 
-    /// False where the connection is lost. Without commits that a database may lack, a connection is looked at where the
-    /// caller `asks` for it alone.
-    pub(in crate::store) fn answers(&mut self, asks: bool) -> bool {
+    /// True if the connection answers. It is tried if the database may lack commits of this replica, or if the caller says
+    /// `must_try`; else it counts as good.
+    pub(in crate::store) fn answers(&mut self, must_try: bool) -> bool {
         self.kept.forget_old(Instant::now());
-        if self.kept.is_empty() && !asks {
+        if self.kept.is_empty() && !must_try {
             return true;
         }
         self.session.as_ref().is_some_and(|session| session.is_open() && session.batch("SELECT 1").is_ok())
@@ -161,9 +161,9 @@ impl SharedEngine {
                 return Err(fault.into());
             }
         };
-        // Before the commit: two commits that each other's replica sees before its own is answered must not wait for each
-        // other.
-        let causes = self.followed.lately();
+        // Read before the commit. Read after it, each of two replicas could have seen the other's commit before its own one
+        // was answered, and later both would wait for each other.
+        let dependencies = self.followed.lately();
         let committed = session.batch("COMMIT");
         match &committed {
             Ok(()) => self.session = Some(session),
@@ -171,10 +171,10 @@ impl SharedEngine {
         }
         let Some((body, commit)) = logged else { return committed.map(|()| done).map_err(StoreCause::from) };
         match committed {
-            Ok(()) => self.keep(number, body, commit, causes),
+            Ok(()) => self.keep(number, body, commit, dependencies),
             Err(fault) => match self.session_after(number) {
                 Some((session, true)) => {
-                    self.keep(number, body, commit, causes);
+                    self.keep(number, body, commit, dependencies);
                     self.take_up(session);
                 }
                 Some((session, false)) => {
@@ -190,9 +190,9 @@ impl SharedEngine {
         Ok(done)
     }
 
-    fn keep(&mut self, number: i64, body: Vec<u8>, commit: WrittenCommit, causes: Arc<LatelyFollowed>) {
+    fn keep(&mut self, number: i64, body: Vec<u8>, commit: WrittenCommit, dependencies: Arc<LatelyFollowed>) {
         self.number = number;
-        self.kept.keep(number, body, commit, causes, Instant::now());
+        self.kept.keep(number, body, commit, dependencies, Instant::now());
     }
 
     /// A new connection after a commit whose answer was lost, and whether the commit has landed. Waits for the database,
@@ -214,7 +214,7 @@ impl SharedEngine {
 
     /// Goes on over a new connection, if the database has all by then; else the next transaction tries again.
     fn take_up(&mut self, session: Session) {
-        if self.make_good(&session).is_ok() {
+        if self.resend_missing(&session).is_ok() {
             self.session = Some(session);
         }
     }
@@ -222,11 +222,11 @@ impl SharedEngine {
     /// Sends again what the database lacks of this replica's commits: it may be a standby that was behind when it became the
     /// primary. Then waits until other replicas have done the same, as far as this one has seen their commits: a change may
     /// rest on theirs.
-    fn make_good(&mut self, session: &Session) -> Result<(), StoreCause> {
+    fn resend_missing(&mut self, session: &Session) -> Result<(), StoreCause> {
         let database = Database::Shared(session);
         let first_kept = self.kept.first_number();
         let trimmed_to = first_kept.map_or(self.number, |first| first - 1);
-        let last = self.row.last(database, self.writer, trimmed_to)?;
+        let last = self.row.last_or_insert(database, self.writer, trimmed_to)?;
         if last < self.number {
             let (name, count) = (&self.address.name, self.number - last);
             tracing::warn!(
@@ -240,9 +240,9 @@ impl SharedEngine {
                 );
             }
         }
-        let mut forgone = self.forgone.clone();
+        let mut given_up = self.given_up.clone();
         for commit in self.kept.behind(last) {
-            self.wait_for(database, &commit.causes, &mut forgone)?;
+            self.wait_for(database, &commit.dependencies, &mut given_up)?;
             let not_made = resend::send(session, self.zone, self.writer, commit)?;
             if not_made > 0 {
                 tracing::error!(
@@ -252,34 +252,34 @@ impl SharedEngine {
                 );
             }
         }
-        self.wait_for(database, &self.followed.lately(), &mut forgone)?;
-        self.forgone = forgone;
+        self.wait_for(database, &self.followed.lately(), &mut given_up)?;
+        self.given_up = given_up;
         Ok(())
     }
 
     /// Waits until the database has these commits of other replicas, which send them again. Those that do not come in time are
-    /// forgone: their replicas have ended, or have them no more.
+    /// given_up: their replicas have ended, or have them no more.
     fn wait_for(
         &self,
         database: Database<'_>,
         commits: &LatelyFollowed,
-        forgone: &mut Forgone,
+        given_up: &mut GivenUp,
     ) -> Result<(), StoreCause> {
         let began = Instant::now();
-        let mut missing: Forgone = commits
+        let mut missing: GivenUp = commits
             .iter()
             .filter(|(writer, (_, at))| **writer != self.writer && at.elapsed() < KEPT)
             .map(|(writer, (number, _))| (*writer, *number))
-            .filter(|(writer, number)| forgone.get(writer).is_none_or(|forgone| forgone < number))
+            .filter(|(writer, number)| given_up.get(writer).is_none_or(|given_up| given_up < number))
             .collect();
         while !missing.is_empty() && !self.closing.is_cancelled() {
             let there = log::positions(database)?;
             missing.retain(|writer, number| there.get(writer).is_none_or(|there| there < number));
             let waited = began.elapsed();
-            if waited >= SILENT && !missing.is_empty() {
+            if waited >= WAIT_FOR_CONNECTION && !missing.is_empty() {
                 // A replica that lives has a connection by now, over which it sends.
-                let living = if waited < OTHERS { writers::living(database)? } else { Vec::new() };
-                let gone: Forgone = missing.extract_if(|writer, _| !living.contains(writer)).collect();
+                let living = if waited < WAIT_FOR_COMMITS { writers::living(database)? } else { Vec::new() };
+                let gone: GivenUp = missing.extract_if(|writer, _| !living.contains(writer)).collect();
                 if !gone.is_empty() {
                     tracing::error!(
                         replicas = ?gone.keys().collect::<Vec<_>>(),
@@ -287,7 +287,7 @@ impl SharedEngine {
                         self.address.name
                     );
                 }
-                forgone.extend(gone);
+                given_up.extend(gone);
             }
             if !missing.is_empty() {
                 std::thread::sleep(LOOK_AGAIN);
@@ -298,11 +298,11 @@ impl SharedEngine {
 }
 
 /// Numbers of commits by writer.
-type Forgone = HashMap<i64, i64, RandomState>;
+type GivenUp = HashMap<i64, i64, RandomState>;
 
 const PAUSE: Duration = Duration::from_millis(250);
-/// Wait for the connection of another replica that is to send its commits again. New commits wait meanwhile.
-const SILENT: Duration = Duration::from_secs(5);
+/// Wait for a replica without a connection to connect and send its commits again. New commits wait meanwhile.
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 /// Longest wait for the commits of a replica that is connected.
-const OTHERS: Duration = Duration::from_secs(10);
+const WAIT_FOR_COMMITS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -54,7 +54,7 @@ impl FollowerProgress {
         }
     }
 
-    /// The last commits that were followed in the last minute.
+    /// The last commit of each other replica that was read within [`KEPT`].
     pub(super) fn lately(&self) -> Arc<LatelyFollowed> {
         Arc::clone(&self.lately.lock())
     }

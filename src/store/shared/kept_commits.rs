@@ -55,21 +55,27 @@ pub(super) struct KeptCommit {
     pub(super) body: Vec<u8>,
     pub(super) rows: CommitRows,
     /// Commits of others that were known here before this one: it may rest on them.
-    pub(super) causes: Arc<LatelyFollowed>,
+    pub(super) dependencies: Arc<LatelyFollowed>,
     at: Instant,
     bytes: usize,
 }
 
 impl KeptCommit {
-    /// A commit that stands in the log alone: its number is used up.
-    fn new(number: i64, body: Vec<u8>, rows: CommitRows, causes: Arc<LatelyFollowed>, at: Instant) -> Self {
+    /// A commit, with an estimate of the memory that it takes.
+    fn new(
+        number: i64,
+        body: Vec<u8>,
+        rows: CommitRows,
+        dependencies: Arc<LatelyFollowed>,
+        at: Instant,
+    ) -> Self {
         let bytes = 2 * body.len() + rows.changes.iter().map(bytes_of).sum::<usize>() + OF_COMMIT;
-        Self { number, body, rows, causes, at, bytes }
+        Self { number, body, rows, dependencies, at, bytes }
     }
 }
 
 /// The commits of the last minute. Where they take more than [`MOST_BYTES`], the oldest ones are given up sooner, and the
-/// log says so once: a fail-over that loses more of the last moment than fits is not made good.
+/// log says so once: a fail-over that loses more of the last moment than fits can't be sent again.
 #[derive(Debug, Default)]
 pub(super) struct KeptCommits {
     commits: VecDeque<KeptCommit>,
@@ -83,10 +89,10 @@ impl KeptCommits {
         number: i64,
         body: Vec<u8>,
         commit: WrittenCommit,
-        causes: Arc<LatelyFollowed>,
+        dependencies: Arc<LatelyFollowed>,
         now: Instant,
     ) {
-        let kept = KeptCommit::new(number, body, commit.rows, causes, now);
+        let kept = KeptCommit::new(number, body, commit.rows, dependencies, now);
         self.bytes += kept.bytes;
         self.commits.push_back(kept);
         self.forget_old(now);
@@ -103,7 +109,8 @@ impl KeptCommits {
         }
     }
 
-    /// Notes that the number of a commit whose outcome is not known was not written by this database.
+    /// Uses up the number of a commit that this database does not have: it keeps an empty commit under the number, because
+    /// another replica may have read the lost one.
     pub(super) fn use_up(&mut self, number: i64, now: Instant) {
         let body = LoggedCommit::default().body();
         self.keep(number, body, WrittenCommit::default(), Arc::default(), now);
@@ -133,13 +140,15 @@ impl KeptCommits {
     }
 }
 
-/// Memory of a change, about: what is in no log may be as long as a few ids, or as the output of a task.
+/// Estimate of a change's memory beside its text in the log: a fixed part, and the report of a task's end, whose output may
+/// be long.
 fn bytes_of(change: &Change) -> usize {
     let report = if let Change::Settle { report: Some(report), .. } = change { report.bytes() } else { 0 };
     OF_CHANGE + report
 }
 
-/// Time for which commits are kept, and for which a replica waits for others that keep theirs.
+/// Time for which a replica keeps its commits. A commit of another replica that was read longer ago is not waited for: that
+/// replica does not keep it either.
 pub(in crate::store) const KEPT: Duration = Duration::from_secs(60);
 const MOST_BYTES: usize = 64 << 20;
 const OF_COMMIT: usize = 256;

@@ -30,7 +30,7 @@ impl WriterRow {
     ///
     /// # Errors
     /// Another writer has got the number, which the database had forgotten.
-    pub(super) fn last(
+    pub(super) fn last_or_insert(
         &self,
         database: Database<'_>,
         id: i64,

@@ -62,7 +62,7 @@ const INSERT_TASK: &str = "INSERT INTO tasks (id, tenant, key_id, account, model
          unified, prompt, seconds, size, hidden, terms, webhook, request_id, upstream_request_id)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
 
-/// No task is without an id.
+/// Refuses a claim for another owner: the `CASE` without `ELSE` is then NULL, which the primary key does not take.
 static INSERT_SHARED: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{INSERT_TASK} ON CONFLICT (id) DO UPDATE SET id =

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Console, upstream};
 use crate::harness::browser::Look;
-use crate::harness::{Gateway, StateDirectory, TENANT_KEY, UPSTREAM_KEY, configuration};
+use crate::harness::{Gateway, StateDirectory, TENANT_KEY, UPSTREAM_KEY, configuration, task_fields};
 use crate::usage::kills::asked_for;
 
 const KEYS: usize = 10_000;
@@ -39,18 +39,9 @@ fn fill(store: &Store, tasks: usize) {
     };
     let task = |number: usize| {
         let task = TaskFields {
-            id: format!("task-{number:07}").into(),
-            tenant: "one".into(),
             key_id: "one-key".into(),
-            account: "main".into(),
-            model: "wan2.7-t2v".into(),
-            mount: "/".into(),
-            claimed_at: now - Duration::from_millis((tasks - number) as u64),
             status: Status::Succeeded,
-            asked: None,
-            hidden: false,
-            terms: None,
-            webhook: None,
+            ..task_fields(&format!("task-{number:07}"), now - Duration::from_millis((tasks - number) as u64))
         };
         Change::Claim { task: task.into(), answer: None, hold: None, request: None }
     };

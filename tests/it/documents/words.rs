@@ -45,7 +45,9 @@ pub(super) fn rows_below(page: &str, heading: &str) -> Vec<Vec<String>> {
 }
 
 /// Words that stand for a thing that has another name in the glossary.
-const WRONG_WORDS: [(&str, &str); 28] = [
+const WRONG_WORDS: [(&str, &str); 30] = [
+    ("unified 挂载点", "统一挂载点"),
+    ("native 挂载点", "原生挂载点"),
     ("租客", "租户"),
     ("用户密钥", "虚拟密钥"),
     ("虚拟 key", "虚拟密钥"),

@@ -23,7 +23,7 @@ pub(crate) use client::Client;
 pub(crate) use gateway::{ADMIN_TOKEN, Account, Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration};
 pub(crate) use message::{Message, message};
 pub(crate) use refusal::{Envelope, assert_refused};
-pub(crate) use state::{StateDirectory, needs_the_file};
+pub(crate) use state::{StateDirectory, needs_the_file, task_fields};
 pub(crate) use upstream::{Upstream, answer, chunked};
 
 /// Longest wait of a test. Anything slower has failed.

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dashgate::config::{Config, StoreSettings};
-use dashgate::store::{Store, StoreBounds};
+use dashgate::dashscope::task::Status;
+use dashgate::store::{Store, StoreBounds, TaskFields};
 use tempfile::TempDir;
 
 use super::postgres::{PASSWORD, Postgres, Rows, TestDatabase};
@@ -173,3 +174,21 @@ pub(crate) fn is_shared() -> bool {
 const LOCK: &str =
     "BEGIN;\nLOCK TABLE changes, keys, entry_batches, audit IN EXCLUSIVE MODE;\n\\echo locked\n";
 const STORE_FILE: &str = "dashgate.db";
+
+/// The fields of a task of tenant `one` that waits to run.
+pub(crate) fn task_fields(id: &str, claimed_at: SystemTime) -> TaskFields {
+    TaskFields {
+        id: id.into(),
+        tenant: "one".into(),
+        key_id: "key".into(),
+        account: "main".into(),
+        model: "wan2.7-t2v".into(),
+        mount: "/".into(),
+        claimed_at,
+        status: Status::Pending,
+        asked: None,
+        hidden: false,
+        terms: None,
+        webhook: None,
+    }
+}

@@ -11,10 +11,10 @@ use super::kills::GAPS;
 use super::kills::cluster::Cluster;
 use super::one_gateway::{made, outcome, poll, status, submit, upstream, usual};
 use crate::harness::postgres::{Postgres, TestDatabase};
-use crate::harness::{Gateway, StateDirectory, TENANT_KEY, eventually};
+use crate::harness::{Gateway, StateDirectory, TENANT_KEY, eventually, task_fields};
 
 #[test]
-fn replicas_make_good_what_a_new_primary_lacks_though_nothing_else_happens() {
+fn replicas_send_again_what_a_new_primary_lacks_though_nothing_else_happens() {
     let upstream = upstream();
     let cluster = Cluster::asynchronous();
     let database = Arc::new(cluster.database());
@@ -73,20 +73,7 @@ fn a_task_that_has_an_owner_is_not_claimed_for_another_one() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let stores = [store(&database, "one"), store(&database, "other")];
     let claim = |store: &Store, tenant: &str, id: &str| {
-        let task = TaskFields {
-            id: id.into(),
-            tenant: tenant.into(),
-            key_id: "key".into(),
-            account: "main".into(),
-            model: "wan2.7-i2v".into(),
-            mount: "/".into(),
-            claimed_at: SystemTime::now(),
-            status: dashgate::dashscope::task::Status::Pending,
-            asked: None,
-            hidden: false,
-            terms: None,
-            webhook: None,
-        };
+        let task = TaskFields { tenant: tenant.into(), ..task_fields(id, SystemTime::now()) };
         runtime.block_on(store.commit(Change::Claim {
             task: task.into(),
             answer: None,

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dashgate::dashscope::task::Status;
 use dashgate::dashscope::usage::Units;
 use dashgate::store::{
     Change, Entry, EntryFlags, EntrySource, Hold, MoneyLimits, Outcome, Remark, Store, StoreBounds,
-    TakenSlots, TaskFields, TaskLimits,
+    TakenSlots, TaskLimits,
 };
 use dashgate::usage::{Amount, Charge};
 use futures_util::future::join_all;
 use tokio::runtime::Builder;
 
 use crate::harness::postgres::{Postgres, TestDatabase};
+use crate::harness::task_fields;
 
 fn open(database: &TestDatabase<'_>, name: &str) -> Store {
     let store = Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store");
@@ -43,20 +43,7 @@ fn reserve(id: &str, key_id: &str, made_at: SystemTime, tasks: TaskLimits) -> Ch
 }
 
 fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
-    let task = TaskFields {
-        id: id.into(),
-        tenant: "one".into(),
-        key_id: "key".into(),
-        account: "main".into(),
-        model: "wan2.7-t2v".into(),
-        mount: "/".into(),
-        claimed_at,
-        status: Status::Pending,
-        asked: None,
-        hidden: false,
-        terms: None,
-        webhook: None,
-    };
+    let task = task_fields(id, claimed_at);
     Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()), request: None }
 }
 

@@ -15,7 +15,7 @@ use super::{task, wait};
 use crate::harness::PATIENCE;
 use crate::harness::postgres::{Postgres, TestDatabase};
 
-/// Commits of the others that a replica was told of.
+/// Changes that a replica's mirror was told of, its own among them.
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 
@@ -40,7 +40,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// What other replicas have done, as this one was told.
+    /// Changes that the mirror of this replica was told of, its own among them.
     pub(super) fn seen(&self) -> Vec<String> {
         self.seen.0.lock().clone()
     }

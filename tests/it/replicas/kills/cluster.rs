@@ -1,4 +1,4 @@
-//! A database that fails over: a primary with a synchronous standby, behind one address.
+//! A database that fails over: a primary with a standby, synchronous or not, behind one address.
 
 use std::net::SocketAddr;
 
