@@ -16,7 +16,7 @@ use super::schedule::REST;
 use super::signals::Leadership;
 use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::dashscope::task::Status;
-use crate::store::{EndAnswer, Entry, EntrySource, Gossip, GossipListener, LOST, Replica};
+use crate::store::{EndAnswer, Entry, EntrySource, Gossip, GossipListener, LOST, Replica, TaskRecord};
 
 impl GossipListener for PollHub {
     fn hear(&self, from: Replica, gossip: &[Gossip]) {
@@ -223,9 +223,9 @@ impl PollHub {
     pub(super) fn take_end(&self, entry: &Arc<Entry>) {
         let Some(replicas) = &self.replicas else { return };
         let EntrySource::Task(id) = &entry.source else { return };
-        let Some(record) = self.task_index().task(id).filter(|task| task.facts.tenant == entry.tenant) else {
-            return;
-        };
+        let index = self.task_index();
+        let is_owner = |task: &Arc<TaskRecord>| index.names().is_same(&task.facts.tenant, &entry.tenant);
+        let Some(record) = index.task(id).filter(is_owner) else { return };
         let tracked = self.tracked.get(id);
         if tracked.as_ref().is_some_and(|task| task.is_in_hand()) {
             replicas.note_late(id, entry);

@@ -86,9 +86,13 @@ impl Proxy {
         if let Err(fault) = self.shared.store.commit(claim.clone()).await {
             // The task is paid for, so the client gets its id all the same, unless another replica may be asked for it. If the
             // gateway crashes before the claim is durable, the task has no owner.
-            is_told = !self.shared.store.has_replicas() || fault.fault().cause.is_of_change();
+            let is_refused = fault.fault().cause.is_of_change();
+            is_told = !self.shared.store.has_replicas() || is_refused;
             tracing::error!(task_id = &*task.id(), tenant = &*task.facts.tenant, %fault, "a task's owner is not durable yet");
-            if let CommitFault::NotMade(_) = fault {
+            // A refused claim would be refused again.
+            if let CommitFault::NotMade(_) = fault
+                && !is_refused
+            {
                 self.shared.store.defer(claim);
             }
         }

@@ -45,6 +45,12 @@ impl Store {
         if let (Change::Claim { .. }, Err(_)) = (&change, &written) {
             self.exchange.note_backlog(true);
         }
+        if let (Change::Claim { .. }, Err(refusal)) = (&change, &written)
+            && refusal.fault().cause.is_of_change()
+        {
+            // The claim of another owner stands. Its replay comes first, so that all replicas tell the same owner.
+            let _ = self.catch_up().await;
+        }
         let is_due = match replayed {
             Replayed::AtOnce => false,
             Replayed::WhenWritten => written == Ok(Outcome::Made),

@@ -33,6 +33,9 @@ pub(in crate::store) struct SharedEngine {
     /// Number of the last commit in the log.
     number: i64,
     kept: KeptCommits,
+    /// The database was last seen to have all kept commits. Their age counts at this time, and not now: during an outage
+    /// none is given up.
+    answered_at: Instant,
     followed: Arc<FollowerProgress>,
     /// Commits of others that the database has lost and that nobody has sent again in time.
     given_up: GivenUp,
@@ -73,6 +76,7 @@ impl SharedEngine {
             starts_alone: false,
             number: 0,
             kept: KeptCommits::default(),
+            answered_at: Instant::now(),
             followed,
             given_up: HashMap::default(),
             zone,
@@ -124,11 +128,23 @@ impl SharedEngine {
     /// True if the connection answers. It is tried if the database may lack commits of this replica, or if the caller says
     /// `must_try`; else it counts as good.
     pub(in crate::store) fn answers(&mut self, must_try: bool) -> bool {
-        self.kept.forget_old(Instant::now());
         if self.kept.is_empty() && !must_try {
             return true;
         }
-        self.session.as_ref().is_some_and(|session| session.is_open() && session.batch("SELECT 1").is_ok())
+        let answers = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.is_open() && session.batch("SELECT 1").is_ok());
+        if answers {
+            self.note_answer();
+        }
+        answers
+    }
+
+    /// Notes that the database has all kept commits.
+    fn note_answer(&mut self) {
+        self.answered_at = Instant::now();
+        self.kept.forget_old(self.answered_at);
     }
 
     /// Runs a transaction, and logs what comes beside its result.
@@ -171,7 +187,10 @@ impl SharedEngine {
         }
         let Some((body, commit)) = logged else { return committed.map(|()| done).map_err(StoreCause::from) };
         match committed {
-            Ok(()) => self.keep(number, body, commit, dependencies),
+            Ok(()) => {
+                self.keep(number, body, commit, dependencies);
+                self.note_answer();
+            }
             Err(fault) => match self.session_after(number) {
                 Some((session, true)) => {
                     self.keep(number, body, commit, dependencies);
@@ -240,9 +259,19 @@ impl SharedEngine {
                 );
             }
         }
-        let mut given_up = self.given_up.clone();
+        let mut given_up = std::mem::take(&mut self.given_up);
+        let sent = self.send_behind(last, session, &mut given_up);
+        self.given_up = given_up;
+        sent?;
+        self.note_answer();
+        Ok(())
+    }
+
+    /// Sends the commits behind a number again, each after those on which it may rest.
+    fn send_behind(&self, last: i64, session: &Session, given_up: &mut GivenUp) -> Result<(), StoreCause> {
+        let database = Database::Shared(session);
         for commit in self.kept.behind(last) {
-            self.wait_for(database, &commit.dependencies, &mut given_up)?;
+            self.wait_for(database, &commit.dependencies, given_up)?;
             let not_made = resend::send(session, self.zone, self.writer, commit)?;
             if not_made > 0 {
                 tracing::error!(
@@ -252,13 +281,11 @@ impl SharedEngine {
                 );
             }
         }
-        self.wait_for(database, &self.followed.lately(), &mut given_up)?;
-        self.given_up = given_up;
-        Ok(())
+        self.wait_for(database, &self.followed.lately(), given_up)
     }
 
-    /// Waits until the database has these commits of other replicas, which send them again. Those that do not come in time are
-    /// given_up: their replicas have ended, or have them no more.
+    /// Waits until the database has these commits of other replicas, which send them again. A replica whose commits do not
+    /// come in time is given up, with all of its commits that are known here: it has ended, or has them no more.
     fn wait_for(
         &self,
         database: Database<'_>,
@@ -268,7 +295,9 @@ impl SharedEngine {
         let began = Instant::now();
         let mut missing: GivenUp = commits
             .iter()
-            .filter(|(writer, (_, at))| **writer != self.writer && at.elapsed() < KEPT)
+            .filter(|(writer, (_, at))| {
+                **writer != self.writer && self.answered_at.saturating_duration_since(*at) < KEPT
+            })
             .map(|(writer, (number, _))| (*writer, *number))
             .filter(|(writer, number)| given_up.get(writer).is_none_or(|given_up| given_up < number))
             .collect();
@@ -287,7 +316,10 @@ impl SharedEngine {
                         self.address.name
                     );
                 }
-                given_up.extend(gone);
+                let known = self.followed.lately();
+                let newest =
+                    |writer, number: i64| known.get(&writer).map_or(number, |(last, _)| number.max(*last));
+                given_up.extend(gone.into_iter().map(|(writer, number)| (writer, newest(writer, number))));
             }
             if !missing.is_empty() {
                 std::thread::sleep(LOOK_AGAIN);
@@ -301,8 +333,9 @@ impl SharedEngine {
 type GivenUp = HashMap<i64, i64, RandomState>;
 
 const PAUSE: Duration = Duration::from_millis(250);
-/// Wait for a replica without a connection to connect and send its commits again. New commits wait meanwhile.
-const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
-/// Longest wait for the commits of a replica that is connected.
-const WAIT_FOR_COMMITS: Duration = Duration::from_secs(10);
+/// Wait for a replica without a connection to connect and send its commits again. New commits wait meanwhile. Such a replica
+/// may be in the middle of an attempt of five seconds at a host that is dead, and make another one after that.
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(15);
+/// Longest wait for the commits of a replica that is connected. It may itself wait for another one.
+const WAIT_FOR_COMMITS: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

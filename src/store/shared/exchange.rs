@@ -194,8 +194,13 @@ impl SharedExchange {
         let mut pause = FIRST_PAUSE;
         loop {
             let (sender, notifications) = mpsc::channel(MOST_NOTIFICATIONS);
-            let connected = async { Ok(ExchangeSession::open(address.connect(Some(sender)).await?).await?) };
-            let fault = match timeout(CALL, connected).await.unwrap_or(Err(SqlFault::TimedOut)) {
+            let connected = async {
+                // To connect has a bound of its own for each host: the first one may be silent.
+                let client = address.connect(Some(sender)).await?;
+                let opened = timeout(CALL, ExchangeSession::open(client)).await;
+                opened.map_err(|_| SqlFault::TimedOut)?.map_err(SqlFault::from)
+            };
+            let fault: SqlFault = match connected.await {
                 Ok(session) => {
                     pause = FIRST_PAUSE;
                     let fault = self.serve(Arc::new(session), notifications).await;

@@ -95,7 +95,6 @@ impl KeptCommits {
         let kept = KeptCommit::new(number, body, commit.rows, dependencies, now);
         self.bytes += kept.bytes;
         self.commits.push_back(kept);
-        self.forget_old(now);
         while self.bytes > MOST_BYTES && self.commits.len() > 1 {
             self.forget_first();
             if !std::mem::replace(&mut self.is_short, true) {
@@ -116,6 +115,8 @@ impl KeptCommits {
         self.keep(number, body, WrittenCommit::default(), Arc::default(), now);
     }
 
+    /// Forgets the commits that are older than [`KEPT`]. Only a database that answers now is sure to have them: after an
+    /// outage, however long it took, it may lack those of the minute before.
     pub(super) fn forget_old(&mut self, now: Instant) {
         while self.commits.front().is_some_and(|first| now.saturating_duration_since(first.at) > KEPT) {
             self.forget_first();
@@ -144,7 +145,9 @@ impl KeptCommits {
 /// be long.
 fn bytes_of(change: &Change) -> usize {
     let report = if let Change::Settle { report: Some(report), .. } = change { report.bytes() } else { 0 };
-    OF_CHANGE + report
+    let usage =
+        if let Change::Settle { entry, .. } | Change::Enter(entry) = change { entry.usage.len() } else { 0 };
+    OF_CHANGE + report + usage
 }
 
 /// Time for which a replica keeps its commits. A commit of another replica that was read longer ago is not waited for: that
@@ -152,7 +155,8 @@ fn bytes_of(change: &Change) -> usize {
 pub(in crate::store) const KEPT: Duration = Duration::from_secs(60);
 const MOST_BYTES: usize = 64 << 20;
 const OF_COMMIT: usize = 256;
-const OF_CHANGE: usize = 512;
+/// An entry without its `usage` takes about 700 bytes.
+const OF_CHANGE: usize = 768;
 
 #[cfg(test)]
 mod tests {
@@ -175,6 +179,9 @@ mod tests {
         assert_eq!(numbers(&kept, 0), [1, 2, 3]);
         assert_eq!(numbers(&kept, 2), [3]);
         kept.use_up(4, at(81));
+        // The database has not answered since: it may lack each of them, however old they are.
+        assert_eq!(numbers(&kept, 0), [1, 2, 3, 4]);
+        kept.forget_old(at(81));
         assert_eq!((numbers(&kept, 0), kept.first_number()), (vec![2, 3, 4], Some(2)));
         kept.forget_old(at(200));
         assert!(kept.is_empty() && kept.bytes == 0);
