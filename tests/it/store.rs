@@ -12,6 +12,7 @@ mod full;
 mod holds;
 mod keyed;
 mod ledger;
+mod log_size;
 mod older;
 mod refused;
 mod renames;

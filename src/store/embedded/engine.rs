@@ -37,6 +37,8 @@ impl EmbeddedEngine {
     pub(in crate::store) fn open(mut file: LockedFile, opening: Arc<Mutex<()>>) -> Result<Self, StoreCause> {
         let OpenedFile { connection, is_full } = file.open_at_start()?;
         let truncate_at = Instant::now() + TRUNCATE;
+        // A process that was killed left its log, and one that is killed soon after each start would never copy it.
+        let left = usize::try_from(file::wal_bytes(&file.path) / PAGE_BYTES).unwrap_or(usize::MAX);
         Ok(Self {
             file,
             connection,
@@ -44,7 +46,7 @@ impl EmbeddedEngine {
             opening,
             has_reserve: !is_full,
             truncate_at,
-            since_checkpoint: 0,
+            since_checkpoint: left,
         })
     }
 
@@ -203,6 +205,7 @@ impl Drop for Transaction<'_> {
 
 /// SQLite's own threshold of an automatic checkpoint: 4 MiB of the log.
 const CHECKPOINT_PAGES: usize = 1_000;
+const PAGE_BYTES: u64 = 4_096;
 /// New task rows for each written page: a page of 4 KiB has some twenty, and their index takes as much.
 const ROWS_OF_A_PAGE: usize = 16;
 /// Pages that every commit writes: the last page of the tasks and of their index.

@@ -398,28 +398,6 @@ fn a_commit_takes_no_more_than_it_may() {
 }
 
 #[test]
-fn the_log_stays_small() {
-    let place = place();
-    let store = place.open();
-    let mut most = 0;
-    for round in 0..40 {
-        let claims = (0..500).map(|number| {
-            store.commit(Change::Claim {
-                task: task(&format!("{number:x}-{round}"), at(number)).into(),
-                answer: None,
-                hold: None,
-                request: None,
-            })
-        });
-        assert!(wait(join_all(claims)).iter().all(Result::is_ok));
-        most = most.max(store.wal_bytes());
-    }
-    assert!(most > 0 && most < 16 * 1024 * 1024, "{most} bytes");
-    store.close();
-    assert_eq!(store.wal_bytes(), 0);
-}
-
-#[test]
 fn others_can_read_the_file_meanwhile() {
     let place = place();
     let store = place.open();
