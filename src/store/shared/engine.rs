@@ -46,7 +46,7 @@ pub(in crate::store) struct SharedEngine {
 /// Surroundings of an engine.
 #[derive(Debug)]
 pub(in crate::store) struct EngineSetting {
-    /// What is known of the commits of other replicas.
+    /// The commits of other replicas that are known here.
     pub(in crate::store) followed: Arc<FollowerProgress>,
     /// Where the ledger's days begin.
     pub(in crate::store) zone: Zone,

@@ -17,7 +17,7 @@ use crate::store::withdrawal::KeyUndo;
 #[derive(Debug, Default)]
 pub(in crate::store) struct WrittenCommit {
     pub(in crate::store) log: LoggedCommit,
-    /// What a database gets again that has lost the commit.
+    /// The rows that are sent again to a database that has lost the commit.
     pub(in crate::store) rows: CommitRows,
 }
 
@@ -28,7 +28,7 @@ impl WrittenCommit {
     }
 }
 
-/// What a commit has written, beside what every commit writes anew. Empty for one that has only read.
+/// The rows of a commit, without those that every commit writes anew. Empty for one that has only read.
 #[derive(Debug, Default)]
 pub(in crate::store) struct CommitRows {
     /// Changes that were made, in their order.

@@ -19,7 +19,7 @@ pub(super) struct Block {
     pub(super) is_answer: bool,
 }
 
-/// What the tests do with a block.
+/// Treatment of a block by the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Run,

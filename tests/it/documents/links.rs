@@ -55,7 +55,7 @@ fn linked_from(page: &str) -> BTreeSet<String> {
     targets.collect()
 }
 
-/// What users of other gateways ask has an answer on some page.
+/// A question of users of other gateways has its answer on some page.
 #[test]
 fn each_question_that_is_asked_often_leads_to_its_answer() {
     for (page, heading) in [

@@ -64,7 +64,7 @@ fn is_walked(block: &Block) -> bool {
     block.language == "sh" && block.fate() == Fate::Run
 }
 
-/// What a block has written.
+/// The output of a block.
 struct BlockOutput {
     out: String,
     error: String,
@@ -113,7 +113,7 @@ fn provide(folder: &Path, world: &World, text: &str) {
 fn session_text(world: &World, block: &Block) -> String {
     let mut text = block.text.clone();
     for (name, body) in heredocs(&block.text).into_iter().filter(|(name, _)| name.ends_with(".toml")) {
-        // What is appended to a file is no whole configuration.
+        // A text that is appended to a file is no whole configuration.
         if text.contains(&format!("cat > {name} <<")) {
             text = text.replace(&body, &world.adapted(&body));
         }
@@ -178,7 +178,7 @@ fn run(script: &str, folder: &Path, world: &World) -> (bool, String, String) {
     (is_good, read(".out"), read(".error"))
 }
 
-/// What was written for each block.
+/// The output for each block.
 fn parts(text: &str) -> Vec<String> {
     let mark = format!("\n{NEXT}");
     text.split(&mark)

@@ -1,4 +1,4 @@
-//! What the documents' commands talk to: a simulated DashScope, and before it the gateway that the pages speak of, with
+//! The peers of the documents' commands: a simulated DashScope, and before it the gateway that the pages speak of, with
 //! the tenants acme and beta, both dialects, prices, webhooks and the admin API.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -26,7 +26,7 @@ pub(super) struct World {
     admin: SocketAddr,
     /// A simulator that a page starts listens here.
     own_simulator: SocketAddr,
-    /// What stands in the pages, and what this world has in its place.
+    /// Texts of the pages, each with the text that takes its place in this world.
     names: Vec<(&'static str, String)>,
     _endpoint: Upstream,
     /// A configuration like that of the gateway.

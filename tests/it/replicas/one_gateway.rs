@@ -208,7 +208,7 @@ fn a_task_is_known_at_once_to_replicas_that_hear_no_hints() {
             told(&|| replicas.ask(poll(TENANT_KEY, &id))),
         ];
         assert_eq!(told(&|| replicas.at(number + 2).ask(poll(OTHER_KEY, &id))), "UNKNOWN", "{number}");
-        // What the submit told, where the leader's answer takes a while.
+        // PENDING is what the submit told: the leader's answer may take a while.
         early.fetch_add(own.iter().filter(|told| *told == "PENDING").count(), Ordering::Relaxed);
         assert!(own.iter().all(|told| told == "PENDING" || told == "RUNNING"), "{number}: {own:?}");
         refused.fetch_add(away, Ordering::Relaxed);

@@ -55,7 +55,7 @@ fn check(database: TestDatabase<'static>, how: &str) {
         secrets.push(key.to_owned());
     }
     println!("{how}: refused: {}; streams cut: {}", spread(&mut refused), spread(&mut cut));
-    // Of few times none is the slowest of a hundred, and a machine that does much else may delay one of them.
+    // Fewer than a hundred times have no slowest hundredth, and a busy machine may delay one of them.
     for times in [&refused, &cut] {
         let most = if times.len() >= 100 { times.len().div_ceil(100) } else { 1 };
         let late = times.iter().filter(|time| **time > SOON).count();

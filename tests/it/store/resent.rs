@@ -23,7 +23,7 @@ fn lose(database: &TestDatabase<'_>, more: &str) {
     ));
 }
 
-/// What the database knows, but for numbers of names.
+/// The contents of the database, but for numbers of names.
 fn known(database: &TestDatabase<'_>, replica: &Replica) -> (Rows, Vec<String>) {
     let rows = database.sql(
         "SELECT writer, number, convert_from(body, 'UTF8') FROM changes ORDER BY writer, number;
@@ -123,7 +123,7 @@ fn what_a_database_has_lost_comes_again_once_and_in_the_order_of_its_causes() {
             let_pass(Duration::from_millis(50));
         }
         assert_eq!(known(&database, &one), before);
-        // Who was told of it before is not told again, and the next commits are heard.
+        // A replica that was told of it before is not told again, and hears of the next commits.
         let id = format!("next{}", more.len());
         assert_eq!(wait(one.store.commit(claim(&id))), Ok(Outcome::Made));
         eventually("it is heard", || wait(other.store.catch_up()).is_ok());
