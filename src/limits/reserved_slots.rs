@@ -39,9 +39,6 @@ impl ReservedSlots {
     }
 
     pub(super) fn take(&self, id: &str) -> Option<TaskSlot> {
-        if self.by_id.is_empty() {
-            return None;
-        }
         self.by_id.remove(id).map(|(_, slot)| slot)
     }
 

@@ -98,9 +98,9 @@ pub const UPLOADS_KEPT: Duration = oss::FILE_LIFETIME.saturating_add(Duration::f
 /// Time for which the record of an ended key stays, so that the answer to a call with the key says that it has ended.
 /// Then the key's id is free again.
 pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Longest task id or upload directory: DashScope's task ids have 36 bytes, and its directories about 100.
 /// Longest id of a request that is kept: DashScope's have 36 bytes.
 const MOST_REQUEST_ID: usize = 128;
+/// Longest task id or upload directory: DashScope's task ids have 36 bytes, and its directories about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
 /// Longest model that a record names.
 pub const MOST_MODEL_BYTES: usize = 128;

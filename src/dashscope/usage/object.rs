@@ -18,8 +18,8 @@ pub(super) fn fields<'t, const N: usize>(text: &'t [u8], names: [&str; N]) -> Op
     Some(found.map(|value| value.filter(|value| *value != b"null")))
 }
 
-/// The fields as [`fields`] reads them, but reads keys that are written with escapes too, and of a field that is there twice the last one, as
-/// the upstream does: for what a client sends, who may hide what it must pay for.
+/// The fields as [`fields`] reads them, but keys that are written with escapes too, and the last one of a field that is
+/// there twice, as the upstream reads them: for bodies of clients, who may hide what they must pay for.
 pub(super) fn last_fields<'t, const N: usize>(
     text: &'t [u8],
     names: [&str; N],
