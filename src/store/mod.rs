@@ -51,7 +51,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use prometheus::Histogram;
@@ -383,13 +383,20 @@ impl Store {
     /// Writes the waiting changes, takes no more, and releases the file. Blocks, for ten seconds at most: the rest of the
     /// process must end though its disk hangs.
     pub fn close(&self) {
-        if !self.close_within(CLOSE_PATIENCE) {
+        // The writer is the last to close the file: only then is the log of changes gone with it.
+        let deadline = Instant::now() + CLOSE_PATIENCE;
+        if !self.state.days.close_within(CLOSE_PATIENCE / 2) {
+            let path = self.state.path.display();
+            tracing::error!(
+                "{path}: its disk does not answer, and closed days of the ledger are still moving"
+            );
+        }
+        if !self.close_within(deadline.saturating_duration_since(Instant::now())) {
             let waiting = self.queue.max_capacity() - self.queue.capacity() + self.state.taken();
             let path = self.state.path.display();
             tracing::error!("{path}: its disk does not answer, and {waiting} changes are not written");
         }
         self.exchange.close();
-        self.state.days.close();
         self.state.lock.lock().take();
     }
 

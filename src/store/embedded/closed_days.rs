@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +40,14 @@ pub(in crate::store) struct MovedDays {
 
 /// Sends the time to the thread that moves days. The thread ends when this is dropped or closed.
 #[derive(Debug, Default)]
-pub(in crate::store) struct DayMoverHandle(Mutex<Option<SyncSender<SystemTime>>>);
+pub(in crate::store) struct DayMoverHandle(Mutex<Option<RunningMover>>);
+
+#[derive(Debug)]
+struct RunningMover {
+    times: SyncSender<SystemTime>,
+    /// Disconnected once the thread has let go of its files.
+    ended: Receiver<()>,
+}
 
 struct DayMover {
     path: Arc<Path>,
@@ -96,24 +103,34 @@ impl DayMoverHandle {
         let files = DayFiles::of(&path);
         let rests_until = SystemTime::UNIX_EPOCH;
         let mover = DayMover { path, files, zone, entries_kept, moved, lock: None, rests_until, fault: None };
-        thread::Builder::new().name("days".to_owned()).spawn(move || mover.run(&times))?;
-        *self.0.lock() = Some(sender);
+        let (running, ended) = sync_channel(0);
+        let run = move || {
+            mover.run(&times);
+            drop(running);
+        };
+        thread::Builder::new().name("days".to_owned()).spawn(run)?;
+        *self.0.lock() = Some(RunningMover { times: sender, ended });
         Ok(())
     }
 
     /// Lets the thread move a bounded number of entries of days that are closed at `now`; a thread that is still at work
     /// is let be.
     pub(in crate::store) fn tick(&self, now: SystemTime) {
-        let mut sender = self.0.lock();
-        if let Some(times) = &*sender
-            && let Err(TrySendError::Disconnected(_)) = times.try_send(now)
+        let mut mover = self.0.lock();
+        if let Some(running) = &*mover
+            && let Err(TrySendError::Disconnected(_)) = running.times.try_send(now)
         {
-            *sender = None;
+            *mover = None;
         }
     }
 
-    pub(in crate::store) fn close(&self) {
-        self.0.lock().take();
+    /// Ends the thread, and waits until it has let go of its files; false if it has not within the time, and is left
+    /// behind. Blocks.
+    pub(in crate::store) fn close_within(&self, patience: Duration) -> bool {
+        let Some(RunningMover { times, ended }) = self.0.lock().take() else { return true };
+        drop(times);
+        // A panic of the thread is in the log already.
+        matches!(ended.recv_timeout(patience), Err(RecvTimeoutError::Disconnected))
     }
 }
 
