@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::harness::calls::{bearer, generate, poll, submit, task};
+use crate::harness::ports::free_address;
 use crate::harness::secrets;
 use crate::harness::{
     Client, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, configuration, eventually,
@@ -215,10 +216,9 @@ fn a_second_process_over_the_same_store_starts_only_as_a_trial() {
     let mut second = Process::start(program(folder.path()).arg("serve"));
     second.address();
     assert!(second.printed().contains("a restart will forget tasks and keys"), "{}", second.printed());
-    let port =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a port");
-    assert_ne!(port, taken);
-    let other = configured(nowhere(), &port.to_string());
+    let free = free_address();
+    assert_ne!(free, taken);
+    let other = configured(nowhere(), &free.to_string());
     let config = other.path().join("dashgate.toml").display().to_string();
     let (status, printed) = Process::start(program(folder.path()).args(["serve", "-c", &config])).end();
     assert_eq!(status.code(), Some(1), "{printed}");

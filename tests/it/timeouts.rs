@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::calls::{check_refusal, generate, generate_head, poll, submit, task};
-use crate::harness::upstream::until_closed;
+use crate::harness::upstream::{ClosedPort, until_closed};
 use crate::harness::{Client, Gateway, Message, Upstream, answer, eventually};
 
 /// Checks that the answer to a submit tells the client not to retry, and that the answer to another call does not.
@@ -20,9 +20,8 @@ fn check_retry(request: &str, answer: &Message) {
 
 #[test]
 fn an_upstream_that_refuses_is_unreachable() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
+    let port = ClosedPort::reserve();
+    let address = port.address();
     let gateway = Gateway::start(address);
     for request in [submit(), generate("{}")] {
         let refusal = gateway.ask(&request);

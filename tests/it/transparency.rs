@@ -79,17 +79,23 @@ struct BothSides {
     answer: Message,
 }
 
-/// An upstream for one exchange: it records the request, writes the answer, and closes the connection.
+/// An upstream for one exchange: it records the request, writes the answer, and closes the connection. Whoever leaves
+/// without a request is not the gateway: a port may have been another test's before.
 fn upstream(exchange: &Exchange) -> (SocketAddr, JoinHandle<Message>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     let (answer, interim) = (exchange.answer.clone(), exchange.interim);
     let serve = move || {
-        let (stream, _) = listener.accept().expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
-        let mut request = message::read_head(&mut reader).expect("a head").expect("a request");
-        let mut stream: TcpStream = stream;
+        let (mut stream, mut reader, mut request) = listener
+            .incoming()
+            .find_map(|stream| {
+                let stream: TcpStream = stream.expect("a connection");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
+                let request = message::read_head(&mut reader).ok().flatten()?;
+                Some((stream, reader, request))
+            })
+            .expect("a request");
         stream.write_all(interim.as_bytes()).expect("written");
         if request.field("expect").is_some() {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").expect("written");
@@ -117,11 +123,16 @@ fn make(exchange: &Exchange, address: SocketAddr, head: &str) -> Message {
     }
 }
 
+/// The upstream's record, or its own panic.
+fn joined(serving: JoinHandle<Message>) -> Message {
+    serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Makes the exchange with the upstream directly, with the upstream's key and path.
 fn direct(exchange: &Exchange) -> BothSides {
     let (address, serving) = upstream(exchange);
     let answer = make(exchange, address, &exchange.head("", UPSTREAM_KEY));
-    BothSides { answer, request: serving.join().expect("an exchange") }
+    BothSides { answer, request: joined(serving) }
 }
 
 /// Makes the exchange through the gateway, with a tenant's key and below a mount.
@@ -129,7 +140,7 @@ fn proxied(exchange: &Exchange, mount: &str) -> BothSides {
     let (address, serving) = upstream(exchange);
     let gateway = Gateway::start(address);
     let answer = make(exchange, gateway.address, &exchange.head(mount, TENANT_KEY));
-    let request = serving.join().expect("an exchange");
+    let request = joined(serving);
     assert_eq!(request.field("authorization"), Some(format!("Bearer {UPSTREAM_KEY}")), "{}", exchange.name);
     assert_eq!(request.field("host"), Some(address.to_string()), "{}", exchange.name);
     assert!(!request.holds(TENANT_KEY), "{}", exchange.name);

@@ -1,7 +1,7 @@
 //! The contents of `deploy/compose` as processes: database, two gateways and balancer serve on while a gateway is killed.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::tools::{installed, root};
 use crate::harness::calls::SYNTHESIS;
+use crate::harness::ports::free_ports;
 use crate::harness::postgres::unprivileged_user;
 use crate::harness::{client, eventually, message, signal};
 
@@ -21,7 +22,7 @@ fn all_of_it_serves_on_while_a_gateway_is_killed() {
         SimulatorOptions { keys: vec!["main=sk-of-compose".parse().expect("a key")], ..Default::default() };
     let simulator = Simulator::start(options).expect("a simulator");
     let folder = copies();
-    let first = free_ports();
+    let first = free_ports(6);
     let balancer = SocketAddr::from((Ipv4Addr::LOCALHOST, first + 5));
     let _script = Script::start(folder.path(), first, balancer, simulator.address());
     let log = folder.path().join("log");
@@ -105,14 +106,6 @@ fn copies() -> TempDir {
         }
     }
     folder
-}
-
-/// The first of six ports in a row that are free. They lie below those that the system gives out by itself.
-fn free_ports() -> u16 {
-    let begin = 12_000 + (std::process::id() % 1_000) as u16 * 7;
-    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let mut starts = (begin..20_000).step_by(7);
-    starts.find(|first| (*first..first + 6).all(is_free)).expect("six free ports")
 }
 
 /// The processes of a program, by their numbers.

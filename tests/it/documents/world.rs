@@ -1,7 +1,7 @@
 //! The peers of the documents' commands: a simulated DashScope, and before it the gateway that the pages speak of, with
 //! the tenants acme and beta, both dialects, prices, webhooks and the admin API.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use toml::Table;
 
 use crate::harness::calls::SYNTHESIS;
+use crate::harness::ports::free_address;
 use crate::harness::tls::Authority;
 use crate::harness::{
     ADMIN_TOKEN, Gateway, OTHER_KEY, StateDirectory, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, client,
@@ -60,7 +61,7 @@ impl World {
         let endpoint = Upstream::answering(answer("204 No Content", &[], ""));
         let configuration =
             configuration(simulator.address(), simulator.oss_address(), endpoint.address, ADMIN_TOKEN);
-        let [clients, admin, own_simulator] = free_addresses();
+        let [clients, admin, own_simulator] = std::array::from_fn(|_| free_address());
         Self {
             simulator,
             gateway: None,
@@ -198,17 +199,6 @@ fn submit(address: SocketAddr, key: &str) -> String {
     let body = r#"{"model":"wan2.7-t2v","input":{"prompt":"a lighthouse"}}"#;
     let made = client::once(address, message(&format!("POST {SYNTHESIS}"), &fields, body)).json();
     made["output"]["task_id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
-}
-
-/// Addresses on which nobody listens, for servers that start later. Their ports are below those that the system gives to
-/// connections, which would take them in the meantime.
-fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let mut listeners = Vec::new();
-    while listeners.len() < N {
-        let port = 12_000 + (uuid::Uuid::new_v4().as_u128() % 20_000) as u16;
-        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
-    }
-    std::array::from_fn(|at| listeners[at].local_addr().expect("an address"))
 }
 
 fn configuration(api: SocketAddr, storage: SocketAddr, endpoint: SocketAddr, token: &str) -> String {

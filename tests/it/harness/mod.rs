@@ -9,6 +9,7 @@ pub(crate) mod http2;
 pub(crate) mod logs;
 pub(crate) mod message;
 pub(crate) mod openapi;
+pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod refusal;
 pub(crate) mod relay;

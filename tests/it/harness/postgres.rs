@@ -9,15 +9,16 @@ mod sql;
 
 use dashgate::config::{Config, DatabaseUrl};
 use std::fs::{self, File, Permissions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::eventually;
+use super::ports::free_ports;
 use super::tls::Identity;
 use programs::Programs;
 pub(crate) use sql::Rows;
@@ -227,15 +228,10 @@ impl Postgres {
     }
 
     /// Starts the server for the first time, at a port that is free.
-    ///
-    /// Ports that the system gives out by itself are not used: a server that was killed would not get its port again.
     fn begin(&mut self) {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let first = (std::process::id() % u32::from(PORTS)) as u16;
         eventually("a port is free", || {
-            let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7)) % PORTS;
-            self.port = FIRST_PORT + number;
-            TcpListener::bind(self.address()).is_ok() && self.spawn(self.port)
+            self.port = free_ports(1);
+            self.spawn(self.port)
         });
     }
 
@@ -386,7 +382,3 @@ const SETTINGS: [&str; 9] = [
     "hot_standby=on",
     "password_encryption=scram-sha-256",
 ];
-
-/// Ports below those that Linux gives out by itself, and above those of well-known services.
-const FIRST_PORT: u16 = 20_011;
-const PORTS: u16 = 12_000;

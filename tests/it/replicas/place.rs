@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::harness::StateDirectory;
 use crate::harness::gateway::write_config_over;
+use crate::harness::ports::free_address;
 use crate::harness::postgres::TestDatabase;
 use crate::process::{Process, program};
-use crate::usage::kills::{child, free_address};
+use crate::usage::kills::child;
 
 pub(super) struct Place {
     pub(super) directory: StateDirectory,

@@ -5,7 +5,7 @@ pub(crate) mod child;
 pub(crate) mod clients;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use self::audit::text;
 use self::clients::{Submits, TENANTS};
 use crate::harness::gateway::write_config;
+use crate::harness::ports::free_address;
 use crate::harness::{ADMIN_TOKEN, UPSTREAM_KEY, eventually, let_pass};
 use crate::process::Process;
 use crate::process::kills::RandomNumbers;
@@ -195,11 +196,6 @@ pub(crate) fn check_money(store: &Store, sums: [i128; 2]) {
         assert_eq!(figures, [sum, 0], "{name}");
     }
     assert_eq!(store.open_holds().expect("holds"), []);
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-    free.expect("a port")
 }
 
 /// A number from the environment.
