@@ -94,9 +94,9 @@ fn what_is_taken_back_and_corrected_stands_beside_what_it_changes() {
         [&corrections[0]["corrects"], &corrections[1]["corrects"]],
         [&json!("task:main/t1"), &Value::Null]
     );
-    let report = gateway.administer("GET /admin/usage?by=tenant", "").json();
+    let report = gateway.administer("GET /admin/usage?by=tenant&from=2026-11-01", "").json();
     assert_eq!([&report["total"]["amount"], &report["total"]["credits"]], ["19.000000000", "7.500000000"]);
-    let page = gateway.administer("GET /admin/usage/entries", "").json();
+    let page = gateway.administer("GET /admin/usage/entries?from=2026-11-01", "").json();
     let sources: Vec<_> =
         page["entries"].as_array().expect("entries").iter().map(|one| &one["source"]).collect();
     assert_eq!(sources[2..], ["credit:a", "credit:b", "correction:c", "correction:d"]);
