@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::change::Replayed;
+use super::queued_change::QueuedChange;
 use super::shared::spool::{Spool, task_of};
 use super::withdrawal::{AwaitedChange, GivenUp, Withdrawable};
-use super::writer::QueuedChange;
 use super::{Change, CommitFault, Outcome, Store, StoreCause, StoreFault, StoreHealth};
 
 impl Store {

@@ -27,6 +27,7 @@ mod limit_use;
 mod lost_submit;
 mod open;
 mod progress;
+mod queued_change;
 mod record;
 mod replay;
 mod replica;
@@ -81,6 +82,7 @@ pub use self::key_use::KeyUse;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, RunningSubmit, SentRequest};
+use self::queued_change::QueuedChange;
 pub use self::record::{
     ENDED_KEYS_KEPT, KeyDetails, KeyRecord, MOST_MODEL_BYTES, RequestIds, TASKS_KEPT, UPLOADS_KEPT,
     UploadRecord,
@@ -100,7 +102,6 @@ pub use self::task_record::{TaskFacts, TaskFields, TaskRecord};
 pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEvent};
 pub use self::tenant_record::TenantRecord;
 pub use self::token_secret::{EarlierSecrets, LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
-use self::writer::QueuedChange;
 use crate::config::TenantSettings;
 use crate::dashscope::task::Status;
 use crate::usage::Zone;

@@ -1,18 +1,18 @@
 //! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync
 //! of the disk. Their callers are answered after the commit.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::exchange::Exchange;
-use super::fault::{StoreCause, StoreFault};
+use super::fault::StoreCause;
 use super::group_commit::RecentBatches;
+use super::queued_change::{QueuedChange, is_unheard};
 use super::shared::kept_commits::WrittenCommit;
 use super::shared::spool::task_of;
 use super::shared::writers;
@@ -23,42 +23,8 @@ use super::sql::fault::Result as SqlResult;
 use super::sql::ledger::LedgerWriter;
 use super::sql::{rows, sums};
 use super::state::{LearntStatuses, StoreState};
-use super::withdrawal::{KeyUndo, Withdrawable};
+use super::withdrawal::KeyUndo;
 use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED};
-
-/// Answer to the caller of a change.
-pub(super) type Answer = Result<Outcome, StoreFault>;
-
-/// A change to be written, with the sender that tells its caller the outcome.
-#[derive(Debug)]
-pub(super) struct QueuedChange {
-    pub(super) change: Change,
-    /// Dropped unanswered where the writer ends first; `None` where nobody waits.
-    pub(super) reply: Option<oneshot::Sender<Answer>>,
-    /// Present where the caller may take the change back.
-    pub(super) withdrawable: Option<Box<Withdrawable>>,
-    /// Dropped once the change counts, or is lost.
-    pub(super) _kept: Option<Box<dyn fmt::Debug + Send>>,
-}
-
-impl QueuedChange {
-    /// A change that nobody waits for.
-    pub(super) fn unawaited(change: Change) -> Self {
-        Self { change, reply: None, withdrawable: None, _kept: None }
-    }
-
-    /// True if nobody waits for the change.
-    pub(super) fn is_rider(&self) -> bool {
-        is_unheard(self.reply.as_ref()) && self.withdrawable.is_none()
-    }
-
-    /// Tells the caller the outcome. One that has timed out does not wait for it.
-    fn answer(self, answer: Answer) {
-        if let Some(reply) = self.reply {
-            let _ = reply.send(answer);
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct StoreWriter {
@@ -458,11 +424,6 @@ impl StoreWriter {
         }
         self.state.set_fault(fault.cause);
     }
-}
-
-/// True if nobody hears the outcome of a change any more.
-fn is_unheard(reply: Option<&oneshot::Sender<Answer>>) -> bool {
-    reply.is_none_or(oneshot::Sender::is_closed)
 }
 
 /// Applies changes in their order, each with its outcome.

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 
 use super::super::KeyRecord;
 use super::super::access::Access;
 use super::super::embedded::engine::EmbeddedEngine;
 use super::super::embedded::file::{self, LockedFile};
 use super::super::keyed_submit::KeyedSubmit;
-use super::super::withdrawal::{ChangeStage, GivenUp};
+use super::super::withdrawal::{ChangeStage, GivenUp, Withdrawable};
 use super::*;
 
 fn engine(path: &Path) -> Engine {
