@@ -46,6 +46,14 @@ impl Engine {
         }
     }
 
+    /// Number of commits that are sent again to a database that has lost them.
+    pub(super) fn kept_commits(&self) -> usize {
+        match self {
+            Self::Embedded(_) => 0,
+            Self::Shared(engine) => engine.kept_commits(),
+        }
+    }
+
     /// Gives space for changes that must still be written though the disk is full; false if there is none.
     pub(super) fn release_reserve(&mut self) -> bool {
         match self {

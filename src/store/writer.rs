@@ -100,9 +100,26 @@ impl StoreWriter {
                 break;
             }
         }
+        self.check_kept();
         self.log_lost();
         for queued in self.waiting.drain(..) {
             queued.answer(Err(self.state.because(StoreCause::Closed)));
+        }
+    }
+
+    /// Sends the last commits again where the database lacks them, as after a fail-over. Nobody has them once this process
+    /// has ended.
+    fn check_kept(&mut self) {
+        let count = self.engine.kept_commits();
+        if count == 0 {
+            return;
+        }
+        let tried = self.engine.must_reopen(true).and_then(|must| if must { self.commit() } else { Ok(()) });
+        if let Err(cause) = tried {
+            let fault = self.state.because(cause);
+            tracing::error!(
+                "{fault}: should its database fail over and lack the last {count} commits of this replica, nobody sends them again"
+            );
         }
     }
 

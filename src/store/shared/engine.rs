@@ -141,6 +141,10 @@ impl SharedEngine {
         answers
     }
 
+    pub(in crate::store) fn kept_commits(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Notes that the database has all kept commits.
     fn note_answer(&mut self) {
         self.answered_at = Instant::now();

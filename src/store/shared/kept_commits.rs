@@ -131,6 +131,10 @@ impl KeptCommits {
         self.commits.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.commits.len()
+    }
+
     pub(super) fn first_number(&self) -> Option<i64> {
         self.commits.front().map(|first| first.number)
     }

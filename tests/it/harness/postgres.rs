@@ -317,9 +317,14 @@ impl TestDatabase<'_> {
 
     /// The database as a configuration names it.
     pub(crate) fn configured(&self) -> DatabaseUrl {
+        self.configured_at(self.server.address())
+    }
+
+    /// The same where the server is reached at another address.
+    pub(crate) fn configured_at(&self, address: SocketAddr) -> DatabaseUrl {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("password"), PASSWORD).expect("a password");
-        let store = format!("store = {{ url = '{}', password_file = 'password' }}", self.url());
+        let store = format!("store = {{ url = '{}', password_file = 'password' }}", self.url_at(address));
         let rest = "accounts = [{ name = 'a', base_url = 'https://h', keys = ['sk-1'] }]
                     tenants = [{ name = 't', keys = [{ id = 'k', key = '0123456789abcdef' }] }]";
         let loaded = Config::parse(&format!("{store}\n{rest}"), folder.path(), &|_| None);

@@ -62,6 +62,28 @@ fn replicas_send_again_what_a_new_primary_lacks_though_nothing_else_happens() {
     assert_eq!(at_new(GAPS), Vec::<Vec<String>>::new(), "a writer's numbers have gaps");
 }
 
+#[test]
+fn a_replica_that_ends_after_a_fail_over_leaves_nothing_lost() {
+    let cluster = Cluster::asynchronous();
+    let database = cluster.database();
+    let address = database.configured_at(cluster.address());
+    let store = Store::open_shared(&address, "one", StoreBounds::default()).expect("a store");
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let claim = |id: &str| {
+        let task = task_fields(id, SystemTime::now()).into();
+        let claim = Change::Claim { task, answer: None, hold: None, request: None };
+        assert_eq!(runtime.block_on(store.commit(claim)), Ok(Outcome::Made));
+    };
+    claim("t-1");
+    cluster.let_fall_behind();
+    claim("t-2");
+    let ids = "SELECT id FROM tasks ORDER BY id";
+    let [before, lacking] = cluster.fail_over_behind(&database, ids);
+    assert_eq!((before.len(), lacking.len()), (2, 1));
+    store.close();
+    assert_eq!(database.sql_at(cluster.address(), ids).expect("rows"), [["t-1"], ["t-2"]]);
+}
+
 fn store(database: &TestDatabase<'_>, name: &str) -> Store {
     Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store")
 }
