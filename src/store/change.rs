@@ -159,6 +159,11 @@ impl Change {
         }
     }
 
+    /// The hold that the change is to make.
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        if let Self::Reserve(hold) = self { Some(hold) } else { None }
+    }
+
     /// True if the change needs the ledger, or the keys, in one order with those of other replicas.
     pub(super) fn is_in_order(&self) -> bool {
         match self {

@@ -91,6 +91,15 @@ impl Standing {
         if is_same { self.spent[period as usize] } else { Amount::ZERO }
     }
 
+    /// Adds what was spent on a day to the periods that hold it, but for all time.
+    pub(super) fn add_spent(&mut self, day: i64, amount: Amount) {
+        for (period, spent) in Period::ALL.into_iter().zip(&mut self.spent).take(Period::Total as usize) {
+            if period.days(self.day).contains(&day) {
+                *spent = spent.saturating_add(amount);
+            }
+        }
+    }
+
     /// Spent over all time.
     pub const fn total_spent(&self) -> Amount {
         self.spent[Period::Total as usize]

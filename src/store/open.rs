@@ -244,7 +244,8 @@ fn read_standings(database: Database<'_>, state: &StoreState, zone: Zone) -> Sql
     let today = LedgerWriter::new(zone).today(database, state.now())?;
     let tenants = sums::tenants(database)?;
     let has_money = !tenants.is_empty();
-    state.set_standings(sums::standings(database, today, tenants)?);
+    let standings = sums::standings(database, today, &tenants)?;
+    state.set_standings(tenants.into_iter().zip(standings).collect());
     Ok(has_money)
 }
 

@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::fault::StoreCause;
 use super::group_commit::RecentBatches;
 use super::queued_change::{QueuedChange, is_unheard};
-use super::shared::kept_commits::WrittenCommit;
+use super::shared::kept_commits::{CommitRows, WrittenCommit};
 use super::shared::spool::task_of;
 use super::shared::writers;
 use super::sql::apply::{apply, lock_in_order};
@@ -21,7 +21,7 @@ use super::sql::database::Database;
 use super::sql::expiry::{self, ExpiredRows};
 use super::sql::fault::Result as SqlResult;
 use super::sql::ledger::LedgerWriter;
-use super::sql::{rows, sums};
+use super::sql::rows;
 use super::state::{LearntStatuses, StoreState};
 use super::withdrawal::KeyUndo;
 use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED};
@@ -293,6 +293,7 @@ impl StoreWriter {
             ledger.begin(is_alone);
             ledger.lost_costs_hold = state.lost_costs_hold();
             ledger.subscriptions = state.subscriptions.load_full();
+            ledger.read_ahead(database, waiting.iter().filter_map(|queued| queued.change.hold()))?;
             let outcomes = apply_all(database, ledger, waiting)?;
             for id in &ids {
                 if let Some((claimed_at, status)) = learnt.get(id) {
@@ -312,27 +313,25 @@ impl StoreWriter {
             let own = ledger.take_changed();
             let mut commit = WrittenCommit::default();
             if database.is_shared() {
-                let WrittenCommit { log, rows } = &mut commit;
                 let made =
                     waiting.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
-                rows.changes = made.map(|(queued, _)| queued.change.clone()).collect();
                 let status =
                     |id| learnt.get(id).map(|(claimed_at, status)| (Arc::clone(id), *claimed_at, *status));
-                rows.learnt = ids.iter().filter_map(status).collect();
-                rows.undos.clone_from(undos);
-                rows.lost_costs_hold = ledger.lost_costs_hold;
-                rows.subscriptions = Arc::clone(&ledger.subscriptions);
-                log.note_changes(&rows.changes);
-                log.payers.clone_from(&own);
-                log.learnt.clone_from(&rows.learnt);
-                log.dropped_keys = undos.iter().map(|undo| undo.secret).chain(deleted.keys.clone()).collect();
+                let rows = CommitRows {
+                    changes: made.map(|(queued, _)| queued.change.clone()).collect(),
+                    learnt: ids.iter().filter_map(status).collect(),
+                    undos: undos.clone(),
+                    lost_costs_hold: ledger.lost_costs_hold,
+                    subscriptions: Arc::clone(&ledger.subscriptions),
+                };
+                commit = WrittenCommit::new(rows, &own, &deleted.keys);
             }
             let changed = [own, outdated.clone()].concat();
             let standings = if changed.is_empty() {
                 Vec::new()
             } else {
                 let today = ledger.today(database, state.now())?;
-                sums::standings(database, today, changed)?
+                ledger.standings(database, today, changed)?
             };
             Ok(((outcomes, deleted, standings), commit))
         });

@@ -22,6 +22,23 @@ pub(in crate::store) struct WrittenCommit {
 }
 
 impl WrittenCommit {
+    /// The commit of these rows, which has changed the money of `payers`, and has deleted keys by their digests.
+    pub(in crate::store) fn new(rows: CommitRows, payers: &[Arc<str>], deleted_keys: &[[u8; 32]]) -> Self {
+        let mut log = LoggedCommit {
+            payers: payers.to_vec(),
+            learnt: rows.learnt.clone(),
+            dropped_keys: rows
+                .undos
+                .iter()
+                .map(|undo| undo.secret)
+                .chain(deleted_keys.iter().copied())
+                .collect(),
+            ..LoggedCommit::default()
+        };
+        log.note_changes(&rows.changes);
+        Self { log, rows }
+    }
+
     /// True if the commit has written nothing that a database must not lose.
     pub(super) fn is_empty(&self) -> bool {
         self.log.is_empty() && self.rows.is_empty()

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row as PostgresRow, Statement};
@@ -119,6 +120,24 @@ impl Session {
     pub(in crate::store) fn rows(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<PostgresRow>> {
         let statement = self.prepared(statement)?;
         self.query(&statement, values)
+    }
+
+    /// Rows of several results; the statements are sent without waiting for each other.
+    pub(in crate::store) fn rows_at_once(
+        &self,
+        queries: &[(&str, Vec<Value<'_>>)],
+    ) -> Result<Vec<Vec<PostgresRow>>> {
+        let statements: Vec<Statement> =
+            queries.iter().map(|(statement, _)| self.prepared(statement)).collect::<Result<_>>()?;
+        let mut all = Vec::with_capacity(queries.len());
+        for (statements, queries) in statements.chunks(MOST_POSTED).zip(queries.chunks(MOST_POSTED)) {
+            let reading = statements.iter().zip(queries).map(|(statement, (_, values))| async move {
+                let rows = self.client.query_raw(statement, values.iter().copied()).await?;
+                rows.try_collect().await
+            });
+            all.extend(self.run(try_join_all(reading))?);
+        }
+        Ok(all)
     }
 
     fn query(&self, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<PostgresRow>> {

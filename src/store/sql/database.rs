@@ -109,6 +109,30 @@ impl Database<'_> {
         }
     }
 
+    /// Reads the rows of several results, which are asked for at once. With each row, `read` gets the number of its
+    /// statement.
+    pub(in crate::store) fn read_at_once(
+        self,
+        queries: &[(&str, Vec<Value<'_>>)],
+        mut read: impl FnMut(usize, Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Embedded(_) => {
+                for (number, (statement, values)) in queries.iter().enumerate() {
+                    self.each(statement, values, |row| {
+                        read(number, row).map(|()| ControlFlow::Continue(()))
+                    })?;
+                }
+            }
+            Self::Shared(session) => {
+                for (number, rows) in session.rows_at_once(queries)?.iter().enumerate() {
+                    rows.iter().try_for_each(|row| read(number, Row::Shared(row)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes other transactions that write a tenant's money wait for the end of this one. An embedded store has one
     /// transaction at a time.
     pub(in crate::store) fn lock_money(self, tenant: &str) -> Result<()> {

@@ -7,11 +7,9 @@ use super::database::Database;
 use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
 use super::row::Row;
-use super::sums;
 use super::value::values;
-use crate::dashscope::task;
 use crate::store::Outcome;
-use crate::store::hold::{Hold, TakenSlots};
+use crate::store::hold::Hold;
 use crate::store::keyed_submit::LONGEST_RUN;
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::Amount;
@@ -43,16 +41,15 @@ pub(in crate::store) fn reserve(
     ledger: &mut LedgerWriter,
     hold: &Hold,
 ) -> Result<Outcome> {
-    ledger.write_sums(database)?;
     let Hold { tenant, made_at, amount, limits, held_for_calls, .. } = hold;
     let zone = ledger.zone();
     // The ledger's time: a clock that was set back opens no period again.
     let now = time(ledger.not_before(database, milliseconds(*made_at))?);
-    let standing = sums::standing(database, tenant, zone.day(now))?;
+    let standing = ledger.standing(database, tenant, zone.day(now))?;
     if let Err(exhausted) = standing.check(limits, *amount, *held_for_calls, now, zone) {
         return Ok(Outcome::Exhausted(exhausted));
     }
-    if let Some(taken) = taken_slots(database, hold)? {
+    if let Some(taken) = ledger.known_use.taken_slots(database, hold)? {
         return Ok(Outcome::NoSlot(taken));
     }
     insert(database, ledger, hold).map(|()| Outcome::Made)
@@ -66,35 +63,13 @@ pub(in crate::store) fn insert(database: Database<'_>, ledger: &mut LedgerWriter
     let (made_at, nanos) = (milliseconds(*made_at), amount.nanos());
     database.post(insert, values![id, tenant, key_id, account, model, mount, made_at, nanos])?;
     ledger.add_held(tenant, *amount);
+    ledger.known_use.add_slot(tenant, key_id, made_at, 1);
     Ok(())
-}
-
-/// The limit of tasks in flight that is reached. A submit's hold is a slot too, from before it is sent until its task's end
-/// is settled, or DashScope has forgotten the task. The lock of the tenant's money keeps other replicas from counting
-/// meanwhile.
-fn taken_slots(database: Database<'_>, hold: &Hold) -> Result<Option<TakenSlots>> {
-    if let Database::Embedded(_) = database {
-        return Ok(None);
-    }
-    let Hold { key_id, tenant, made_at, tasks, .. } = hold;
-    let since = milliseconds(*made_at).saturating_sub(task::LIFETIME.as_millis() as i64);
-    let of_key = "SELECT count(*) FROM holds WHERE key_id = ?1 AND made_at >= ?2";
-    let of_tenant = "SELECT count(*) FROM holds WHERE tenant = ?1 AND made_at >= ?2";
-    for (is_tenants, limit, count, name) in
-        [(false, tasks.key, of_key, key_id), (true, tasks.tenant, of_tenant, tenant)]
-    {
-        let Some(most) = limit else { continue };
-        let taken = database.first(count, values![name, since], |row| row.integer(0))?;
-        if taken.unwrap_or_default() >= i64::from(most) {
-            return Ok(Some(TakenSlots { is_tenants, most }));
-        }
-    }
-    Ok(None)
 }
 
 /// Frees the money of a submit that has surely made no task; false where there is no such hold.
 pub(in crate::store) fn release(database: Database<'_>, ledger: &mut LedgerWriter, id: &str) -> Result<bool> {
-    let delete = "DELETE FROM holds WHERE id = ?1 AND task IS NULL RETURNING tenant, amount";
+    let delete = "DELETE FROM holds WHERE id = ?1 AND task IS NULL RETURNING tenant, amount, key_id, made_at";
     free(ledger, database.first(delete, values![id], freed)?)
 }
 
@@ -117,20 +92,31 @@ pub(in crate::store) fn end(
     account: &str,
     task: &str,
 ) -> Result<Option<Amount>> {
-    let delete = "DELETE FROM holds WHERE task = ?1 RETURNING tenant, amount";
+    let delete = "DELETE FROM holds WHERE task = ?1 RETURNING tenant, amount, key_id, made_at";
     let ended = database.first(delete, values![&*name(account, task)], freed)?;
-    let amount = ended.as_ref().map(|(_, amount)| *amount);
+    let amount = ended.as_ref().map(|ended| ended.amount);
     free(ledger, ended)?;
     Ok(amount)
 }
 
-fn freed(row: Row<'_>) -> Result<(Arc<str>, Amount)> {
-    Ok((row.text(0)?.into(), Amount::from_nanos(row.integer(1)?)))
+/// A hold whose row was deleted.
+struct FreedHold {
+    tenant: Arc<str>,
+    amount: Amount,
+    key_id: Box<str>,
+    /// In milliseconds since 1970.
+    made_at: i64,
 }
 
-fn free(ledger: &mut LedgerWriter, freed: Option<(Arc<str>, Amount)>) -> Result<bool> {
-    let Some((tenant, amount)) = freed else { return Ok(false) };
+fn freed(row: Row<'_>) -> Result<FreedHold> {
+    let (tenant, key_id) = (row.text(0)?.into(), row.text(2)?.into());
+    Ok(FreedHold { tenant, amount: Amount::from_nanos(row.integer(1)?), key_id, made_at: row.integer(3)? })
+}
+
+fn free(ledger: &mut LedgerWriter, freed: Option<FreedHold>) -> Result<bool> {
+    let Some(FreedHold { tenant, amount, key_id, made_at }) = freed else { return Ok(false) };
     ledger.add_held(&tenant, Amount::ZERO.saturating_sub(amount));
+    ledger.known_use.add_slot(&tenant, &key_id, made_at, -1);
     Ok(true)
 }
 

@@ -8,11 +8,13 @@ use super::database::Database;
 use super::entry_batch::{self, EntryBatch, FIRST_BATCH, NAMES, NameIds};
 use super::entry_rows;
 use super::fault::Result;
+use super::known_use::KnownUse;
 use super::sums;
 use super::value::values;
 use crate::store::delivery::Subscriptions;
 use crate::store::entry::{CREDIT, Entry, EntrySource};
 use crate::store::former_names::FormerNames;
+use crate::store::hold::{Hold, Standing};
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::{Amount, Charge, Zone};
 
@@ -36,6 +38,7 @@ pub(in crate::store) struct LedgerWriter {
     sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
     /// Tenants whose sums this transaction has changed.
     changed: Vec<Arc<str>>,
+    pub(super) known_use: KnownUse,
     /// Endpoints that are told of events.
     pub(in crate::store) subscriptions: Arc<Subscriptions>,
     /// True if the transaction has deliveries to be sent.
@@ -65,6 +68,7 @@ impl LedgerWriter {
             day: 0,
             sums: HashMap::default(),
             changed: Vec::new(),
+            known_use: KnownUse::default(),
             subscriptions: Arc::default(),
             has_deliveries: false,
             former_names: None,
@@ -87,13 +91,56 @@ impl LedgerWriter {
         self.batch.clear();
         self.sums.clear();
         self.changed.clear();
+        self.known_use.forget();
         self.has_deliveries = false;
     }
 
-    /// Adds to what is held for a tenant.
+    /// Reads what these holds need at once, before the first of them.
+    pub(in crate::store) fn read_ahead<'h>(
+        &mut self,
+        database: Database<'_>,
+        holds: impl Iterator<Item = &'h Hold> + Clone,
+    ) -> Result<()> {
+        let Some(first) = holds.clone().next() else { return Ok(()) };
+        let now = self.not_before(database, milliseconds(first.made_at))?;
+        self.known_use.read(database, self.zone.day(time(now)), holds)
+    }
+
+    /// The money of a tenant in the periods of a day, with what this transaction has changed.
+    pub(super) fn standing(
+        &mut self,
+        database: Database<'_>,
+        tenant: &Arc<str>,
+        day: i64,
+    ) -> Result<Standing> {
+        if let Some(known) = self.known_use.standing(tenant, day) {
+            return Ok(known);
+        }
+        self.write_sums(database)?;
+        self.known_use.read_standings(database, day, std::slice::from_ref(tenant))?;
+        Ok(self.known_use.standing(tenant, day).unwrap_or_default())
+    }
+
+    /// The money of tenants as of a day, once all sums are written.
+    pub(in crate::store) fn standings(
+        &mut self,
+        database: Database<'_>,
+        day: i64,
+        tenants: Vec<Arc<str>>,
+    ) -> Result<Vec<(Arc<str>, Standing)>> {
+        self.known_use.read_standings(database, day, &tenants)?;
+        let of = |tenant: Arc<str>| self.known_use.standing(&tenant, day).map(|standing| (tenant, standing));
+        Ok(tenants.into_iter().filter_map(of).collect())
+    }
+
+    /// Adds to what is held for a tenant. Nothing is added by a hold that is a slot for a task and no more.
     pub(in crate::store) fn add_held(&mut self, tenant: &Arc<str>, amount: Amount) {
+        if amount == Amount::ZERO {
+            return;
+        }
         let sums = self.sums.entry(Arc::clone(tenant)).or_default();
         sums.held = sums.held.saturating_add(amount);
+        self.known_use.add_held(tenant, amount);
     }
 
     /// Writes what the transaction has added to the sums so far.
@@ -106,6 +153,12 @@ impl LedgerWriter {
             self.changed.push(tenant);
         }
         Ok(())
+    }
+
+    /// Notes that the transaction has given all of a tenant to another name.
+    pub(super) fn note_renamed(&mut self) {
+        self.former_names = None;
+        self.known_use.forget();
     }
 
     /// Notes that the transaction has changed the sums of a tenant.
@@ -122,11 +175,18 @@ impl LedgerWriter {
         let Some(amount) = entry.charge.amount.filter(|amount| *amount != Amount::ZERO) else { return };
         let sums = self.sums.entry(Arc::clone(&entry.tenant)).or_default();
         let sum = match &entry.source {
-            EntrySource::Credit(_) => &mut sums.credits,
+            EntrySource::Credit(_) => {
+                self.known_use.add_credits(&entry.tenant, amount);
+                &mut sums.credits
+            }
             EntrySource::Task(_)
             | EntrySource::Call(_)
             | EntrySource::Socket(_)
-            | EntrySource::Correction(_) => sums.days.entry(self.zone.day(time(at))).or_default(),
+            | EntrySource::Correction(_) => {
+                let day = self.zone.day(time(at));
+                self.known_use.add_spent(&entry.tenant, day, amount);
+                sums.days.entry(day).or_default()
+            }
         };
         *sum = sum.saturating_add(amount);
     }
@@ -149,10 +209,11 @@ impl LedgerWriter {
         let last = match self.last {
             Some(last) => last,
             None => {
-                let last = |select| database.first(select, &[], |row| row.integer(0));
-                let row = last("SELECT at FROM entries ORDER BY rowid DESC LIMIT 1")?;
-                let batch = last("SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1")?;
-                batch.unwrap_or(0).max(row.unwrap_or(0))
+                let select = "SELECT (SELECT at FROM entries ORDER BY rowid DESC LIMIT 1),
+                                     (SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1)";
+                let last = database
+                    .first(select, &[], |row| Ok([row.integer_or_null(0)?, row.integer_or_null(1)?]))?;
+                last.into_iter().flatten().flatten().fold(0, i64::max)
             }
         };
         self.last = Some(last);

@@ -12,6 +12,7 @@ pub(super) mod fault;
 pub(super) mod holds;
 pub(super) mod idempotency;
 pub(super) mod key_uses;
+pub(super) mod known_use;
 pub(super) mod ledger;
 pub(super) mod ledger_reader;
 pub(super) mod operator_entry;

@@ -7,7 +7,6 @@ use std::sync::{Arc, LazyLock};
 use super::database::Database;
 use super::fault::Result;
 use super::ledger_reader::{self, LedgerQuery};
-use super::row::Row;
 use super::value::values;
 use crate::store::entry::EntrySource;
 use crate::store::fault::StoreCause;
@@ -15,33 +14,37 @@ use crate::store::hold::Standing;
 use crate::store::timestamp::time;
 use crate::usage::{Amount, Period, Zone};
 
-/// The money of a tenant in the periods of a day, with what this transaction has written.
-pub(in crate::store) fn standing(database: Database<'_>, tenant: &str, day: i64) -> Result<Standing> {
-    let select = "SELECT spent, credits, held FROM balances WHERE tenant = ?1";
-    let sums = |row: Row<'_>| Ok([row.integer(0)?, row.integer(1)?, row.integer(2)?].map(Amount::from_nanos));
-    let Some([total, credits, held]) = database.first(select, values![tenant], sums)? else {
-        return Ok(Standing { day, ..Standing::default() });
-    };
-    let mut spent = [total; 4];
-    for (period, spent) in Period::ALL.into_iter().zip(&mut spent).take(Period::Total as usize) {
-        let days = period.days(day);
-        *spent = Amount::ZERO;
-        let select = "SELECT amount FROM days_spent WHERE tenant = ?1 AND day >= ?2 AND day < ?3";
-        let amounts = database.all(select, values![tenant, days.start, days.end], |row| row.integer(0))?;
-        *spent = amounts.into_iter().map(Amount::from_nanos).fold(Amount::ZERO, Amount::saturating_add);
-    }
-    Ok(Standing { day, spent, credits, held })
-}
-
-/// The money of tenants as of a day.
+/// The money of tenants in the periods of a day, in their order, with what this transaction has written.
 pub(in crate::store) fn standings(
     database: Database<'_>,
-    today: i64,
-    tenants: Vec<Arc<str>>,
-) -> Result<Vec<(Arc<str>, Standing)>> {
-    let of = |tenant: Arc<str>| standing(database, &tenant, today).map(|standing| (tenant, standing));
-    tenants.into_iter().map(of).collect()
+    day: i64,
+    tenants: &[Arc<str>],
+) -> Result<Vec<Standing>> {
+    let periods = &Period::ALL[..Period::Total as usize];
+    let first = periods.iter().map(|period| period.days(day).start).min().unwrap_or(day);
+    let end = periods.iter().map(|period| period.days(day).end).max().unwrap_or(day);
+    let queries: Vec<_> =
+        tenants.iter().map(|tenant| (STANDING, values![tenant, first, end].to_vec())).collect();
+    let mut standings = vec![Standing { day, ..Standing::default() }; tenants.len()];
+    database.read_at_once(&queries, |number, row| {
+        let standing = &mut standings[number];
+        let spent = Amount::from_nanos(row.integer(1)?);
+        if let Some(spent_on) = row.integer_or_null(0)? {
+            standing.add_spent(spent_on, spent);
+            return Ok(());
+        }
+        standing.spent[Period::Total as usize] = spent;
+        [standing.credits, standing.held] = [row.integer(2)?, row.integer(3)?].map(Amount::from_nanos);
+        Ok(())
+    })?;
+    Ok(standings)
 }
+
+/// A row with the balance of the tenant `?1`, and one for each day between `?2` and `?3` on which it spent something.
+const STANDING: &str = "
+    SELECT CAST(NULL AS BIGINT), spent, credits, held FROM balances WHERE tenant = ?1
+    UNION ALL
+    SELECT day, amount, 0, 0 FROM days_spent WHERE tenant = ?1 AND day >= ?2 AND day < ?3";
 
 /// Adds to the sums of a tenant.
 pub(in crate::store) fn add(

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 
 use super::{at, place, task, wait};
 use crate::harness::eventually;
+use crate::harness::postgres::Postgres;
 
 fn money(text: &str) -> Amount {
     Amount::from_text(text).expect(text)
@@ -91,6 +92,48 @@ fn two_processes_give_out_the_last_money_once() {
     let refused = refused.expect("a refusal");
     assert_eq!([refused.spent.short(), refused.held.short(), refused.limit.short()], ["0", "20", "20"]);
     assert_eq!(refused.period, Some(Period::Month));
+}
+
+/// In one commit as in several.
+#[test]
+fn submits_that_come_at_once_see_what_those_before_them_took() {
+    let (place, database) = (place(), Postgres::shared().database());
+    let shared = Store::open_shared(&database.configured(), "one", StoreBounds::default()).expect("a store");
+    let now = SystemTime::now();
+    let outcomes = |store: &Store, changes: Vec<Change>| {
+        let outcomes = wait(join_all(changes.into_iter().map(|change| store.commit(change))));
+        let names = outcomes.into_iter().map(|outcome| match outcome.expect("an outcome") {
+            Outcome::Made => 'm',
+            Outcome::Exhausted(_) => 'e',
+            Outcome::NoSlot(taken) if taken.is_tenants => 't',
+            Outcome::NoSlot(_) => 'k',
+            other => panic!("{other:?}"),
+        });
+        names.collect::<String>()
+    };
+    let take = |id: &str| reserve(id, now);
+    let free = |id: &str| Change::Free { hold: id.into(), tenant: "one".into() };
+    for store in [&place.open(), &shared] {
+        let spend = Change::Enter(entry(EntrySource::Call("call".into()), now, "6"));
+        let before = ["a", "b", "c", "d", "e"].map(take).into_iter().chain([free("b"), take("f"), spend]);
+        let after = [take("g"), free("a"), free("c"), take("h"), free("d"), take("i")];
+        assert_eq!(outcomes(store, before.chain(after).collect()), "mmmmemmmemmemm");
+        assert_eq!((held(store), store.standing("one").spent[2].short()), ("10".into(), "6".into()));
+    }
+    let slot = |id: &str, key: &str| match take(id) {
+        Change::Reserve(hold) => Change::Reserve(Arc::new(Hold {
+            key_id: key.into(),
+            amount: Amount::ZERO,
+            limits: MoneyLimits::default(),
+            tasks: TaskLimits { key: Some(2), tenant: Some(5) },
+            ..Hold::clone(&hold)
+        })),
+        other => other,
+    };
+    // Two slots are taken by the holds from before.
+    let slots = [("j", "1"), ("k", "1"), ("l", "1"), ("m", "2"), ("n", "2")].map(|(id, key)| slot(id, key));
+    let changes = slots.into_iter().chain([free("j"), slot("o", "1"), slot("p", "2")]);
+    assert_eq!(outcomes(&shared, changes.collect()), "mmkmtmmt");
 }
 
 #[test]
