@@ -13,6 +13,8 @@ pub(super) struct Peers {
     me: Replica,
     /// Time of the last question that the database has answered; at first the start.
     answered: Instant,
+    /// The database has answered at least once.
+    has_answered: bool,
     is_connected: bool,
     heard: HashMap<Replica, Heard, RandomState>,
 }
@@ -27,12 +29,14 @@ struct Heard {
 
 impl Peers {
     pub(super) fn new(me: Replica, now: Instant) -> Self {
-        Self { me, answered: now, is_connected: false, heard: HashMap::default() }
+        Self { me, answered: now, has_answered: false, is_connected: false, heard: HashMap::default() }
     }
 
     /// Notes that a question of this time was answered.
     pub(super) fn answered(&mut self, asked: Instant) {
-        if self.away_since(asked).is_some() {
+        // Before the first answer there was no outage, and what others have said since the start stays.
+        let is_first = !std::mem::replace(&mut self.has_answered, true);
+        if !is_first && self.away_since(asked).is_some() {
             // Replicas that lived before have the time to come back too.
             let seen = self.answered;
             self.heard.retain(|_, heard| seen.saturating_duration_since(heard.at) < LIVES);
@@ -120,6 +124,17 @@ mod tests {
         assert_eq!(peers.others(at(3_000)), 1);
         // Cut off from the database, a replica does not take the others for dead.
         assert_eq!(peers.others(at(60_000)), 2);
+    }
+
+    #[test]
+    fn those_who_are_heard_before_the_first_answer_are_settled_as_they_said() {
+        let start = Instant::now();
+        for is_settled in [true, false] {
+            let mut peers = Peers::new(1, start);
+            assert!(peers.heard(2, is_settled, start));
+            peers.answered(start);
+            assert_eq!(peers.are_settled(start), is_settled);
+        }
     }
 
     #[test]
