@@ -29,7 +29,7 @@ impl<'h> VirtualKey<'h> {
 
     /// Tells whether the secret occurs in the bytes.
     pub fn stands_in(self, bytes: &[u8]) -> bool {
-        self.0.len() >= SHORTEST && SecretFinder::new(self.0).stands_in(bytes)
+        self.0.len() >= SHORTEST && SecretFinder::for_one_value(self.0).stands_in(bytes)
     }
 
     /// Tells whether the text has the prefix of a minted key and a wrong checksum: a mistyped key, or a part of a key.

@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Notification, Statement};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{CALL, DatabaseAddress};
+use super::exchange::HINT_EVERY;
 use super::kept_commits::{KEPT, LatelyFollowed};
 use super::log::{BEHIND, LoggedCommit, Positions};
 use crate::store::sql::fault::{Result, SqlFault};
@@ -144,10 +145,16 @@ impl LogFollower {
         timeout(CALL, client.batch_execute(&listen)).await.map_err(|_| SqlFault::TimedOut)??;
         let behind = timeout(CALL, client.prepare(BEHIND)).await.map_err(|_| SqlFault::TimedOut)??;
         let mut next = Instant::now();
+        let mut hinted_next = next;
         loop {
             let mut waiting = Vec::new();
+            // Whoever asks meanwhile has the log read at once, and so a hint is heeded that waits here.
+            let hinted = async {
+                hints.recv().await;
+                sleep_until(hinted_next).await;
+            };
             tokio::select! {
-                _ = hints.recv() => {}
+                () = hinted => {}
                 count = self.asked.recv_many(&mut waiting, MOST_WAITING) => {
                     if count == 0 {
                         // Nobody can ask any more: the store is gone.
@@ -169,7 +176,7 @@ impl LogFollower {
             for reply in waiting {
                 let _ = reply.send(());
             }
-            next = Instant::now() + TAIL;
+            (next, hinted_next) = (Instant::now() + TAIL, began + HINT_EVERY);
         }
     }
 

@@ -36,12 +36,8 @@ impl Timestamps {
 
 /// Appends a number, with zeros before it up to `least` digits.
 pub(super) fn push_digits(into: &mut Vec<u8>, number: u64, least: usize) {
-    let mut digits = [b'0'; 20];
-    let (mut left, mut at) = (number, digits.len());
-    while left > 0 {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    into.extend_from_slice(&digits[at.min(digits.len() - least)..]);
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(number);
+    into.resize(into.len() + least.saturating_sub(digits.len()), b'0');
+    into.extend_from_slice(digits.as_bytes());
 }
