@@ -7,8 +7,10 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -63,10 +65,25 @@ def browser(url, *flags):
     check(program, "there is no chromium")
     with scratch() as profile:
         command = [program, *FLAGS.split(), *flags, f"--user-data-dir={profile}", url]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, start_new_session=True, **quiet)
         try:
             yield
         finally:
-            # Its processes end in order, so that nothing is left that still writes into the profile.
             process.terminate()
             process.wait(30)
+            remove(profile, process.pid)
+
+
+def remove(profile, group):
+    """Removes a browser's profile. Helpers outlive the browser for a moment, and still write into it."""
+    for _ in range(100):
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        shutil.rmtree(profile, ignore_errors=True)
+        if not os.path.exists(profile):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{profile} can't be removed")

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::cells::CellStatements;
 use super::connect::{CALL, DatabaseAddress};
 use super::end_answers::EndAnswerStatements;
-use super::follower::HINT;
+use super::follower::{HINT, HINT_EVERY};
 use super::outbox::{Outbox, read};
 use super::peers::{BEAT, PATIENCE, Peers};
 use crate::store::cells::{Cell, Swap};
@@ -344,9 +344,6 @@ const NOTIFY: &str = "SELECT pg_notify(channel, payload)
 const GOSSIP_CHANNEL: &str = "dashgate_gossip";
 /// Shortest time between two messages of gossip. The first after a rest goes at once.
 const GOSSIP_EVERY: Duration = Duration::from_millis(50);
-/// Shortest time between two hints of the log, and between two looks at it that a hint asks for. The first after a rest goes
-/// at once. Without it, a third of what three replicas spent on a submit went into hints.
-pub(super) const HINT_EVERY: Duration = Duration::from_millis(5);
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
