@@ -11,7 +11,7 @@ use super::outcome;
 use super::pattern::matches;
 use super::reply::SimulatedReply;
 use super::state::SimulatorState;
-use super::tasks::{CancelRefusal, SimulatedStatus, SimulatedTask};
+use super::tasks::{CancelRefusal, ListedTasks, SimulatedStatus, SimulatedTask};
 
 pub(super) fn query(
     state: &SimulatorState,
@@ -62,7 +62,10 @@ pub(super) fn list(
     let skipped = (page_no - 1).saturating_mul(page_size) as usize;
     let page = skipped..skipped.saturating_add(page_size as usize);
     let mut tasks = state.tasks.lock();
-    let (total, shown) = tasks.list(&caller.account, call.now, |task| filter.keeps(task), page);
+    let keeps = |task: &SimulatedTask| filter.keeps(task);
+    let listed =
+        ListedTasks { start: filter.start, end: filter.end, keeps: filter.selects().then_some(&keeps) };
+    let (total, shown) = tasks.list(&caller.account, call.now, &listed, page);
     let data: Vec<Value> = shown.into_iter().map(row).collect();
     Ok(SimulatedReply::json(
         200,
@@ -123,11 +126,16 @@ impl TaskListFilter {
         })
     }
 
+    /// True if it keeps only some of the tasks of its time.
+    fn selects(&self) -> bool {
+        let Self { task_id, model_name, status, api_key_id, region, start: _, end: _ } = self;
+        status.is_some() || [task_id, model_name, api_key_id, region].into_iter().any(Option::is_some)
+    }
+
     fn keeps(&self, task: &SimulatedTask) -> bool {
         let same =
             |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|text| matches(text, value));
-        (self.start..=self.end).contains(&task.submitted)
-            && self.status.is_none_or(|status| status == task.shown())
+        self.status.is_none_or(|status| status == task.shown())
             && same(&self.task_id, &task.id)
             && same(&self.model_name, &task.model)
             && same(&self.region, REGION)

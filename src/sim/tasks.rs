@@ -159,11 +159,21 @@ pub(super) enum CancelRefusal {
     NotPending,
 }
 
+/// The tasks that a list shows: those that were submitted from `start` to `end`, and of these the ones that `keeps`.
+pub(super) struct ListedTasks<'f> {
+    pub(super) start: SystemTime,
+    pub(super) end: SystemTime,
+    /// `None`: all.
+    pub(super) keeps: Option<&'f dyn Fn(&SimulatedTask) -> bool>,
+}
+
 /// All tasks of all accounts. Their states follow from the times given.
 pub(super) struct SimulatedTasks {
     pace: TaskTimes,
     bill: SimulatedBill,
     by_id: HashMap<String, SimulatedTask>,
+    /// Submits' times and ids by account, the oldest first.
+    by_time: HashMap<String, Vec<(SystemTime, String)>>,
     /// Tasks that have not ended, by account and model.
     queues: HashMap<(String, String), SimulatedQueue>,
     /// Number of tasks that have begun to run.
@@ -174,7 +184,8 @@ pub(super) struct SimulatedTasks {
 impl SimulatedTasks {
     pub(super) fn new(pace: TaskTimes, bill: SimulatedBill) -> SimulatedTasks {
         let last_purge = SystemTime::UNIX_EPOCH;
-        SimulatedTasks { pace, bill, by_id: HashMap::new(), queues: HashMap::new(), begun: 0, last_purge }
+        let (by_id, by_time) = (HashMap::new(), HashMap::new());
+        SimulatedTasks { pace, bill, by_id, by_time, queues: HashMap::new(), begun: 0, last_purge }
     }
 
     /// Adds a task. At most `running` tasks of its account and model run at a time.
@@ -182,6 +193,9 @@ impl SimulatedTasks {
         self.purge(task.submitted);
         let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| SimulatedQueue::new(running));
         queue.wait(task.id.clone(), task.submitted + self.pace.pending);
+        let order = self.by_time.entry(task.caller.account.clone()).or_default();
+        let place = (task.submitted, task.id.clone());
+        order.insert(order.partition_point(|earlier| *earlier < place), place);
         self.by_id.insert(task.id.clone(), task);
     }
 
@@ -206,37 +220,35 @@ impl SimulatedTasks {
         Some(task)
     }
 
-    /// The tasks of an account that fit the filter `keeps`: their number, and one page of them, the newest first. Later
-    /// pages are not sorted, as an account may have tens of thousands of tasks.
+    /// Number of an account's tasks that a list shows, and one page of them, the newest first. A list of all reads no
+    /// more than its page, as an account may have a million tasks.
     pub(super) fn list(
         &mut self,
         account: &str,
         now: SystemTime,
-        keeps: impl Fn(&SimulatedTask) -> bool,
+        listed: &ListedTasks<'_>,
         page: Range<usize>,
     ) -> (usize, Vec<&SimulatedTask>) {
         let queues: Vec<_> = self.queues.keys().filter(|queue| queue.0 == account).cloned().collect();
         queues.iter().for_each(|queue| self.advance(queue, now));
-        let lifetime = self.pace.lifetime;
-        let alive = |task: &SimulatedTask| task.caller.account == account && task.submitted + lifetime > now;
-        let mut found: Vec<&mut SimulatedTask> =
-            self.by_id.values_mut().filter(|task| alive(task) && keeps(task)).collect();
-        let total = found.len();
-        let newest_first = |a: &&mut SimulatedTask, b: &&mut SimulatedTask| {
-            b.submitted.cmp(&a.submitted).then_with(|| b.id.cmp(&a.id))
+        let (lifetime, order) =
+            (self.pace.lifetime, self.by_time.get(account).map_or(&[][..], Vec::as_slice));
+        let first = order.partition_point(|(at, _)| *at < listed.start || *at + lifetime <= now);
+        let end = order.partition_point(|(at, _)| *at <= listed.end).max(first);
+        let newest_first = order[first..end].iter().rev().map(|(_, id)| id);
+        let (total, ids): (usize, Vec<&String>) = match listed.keeps {
+            None => (end - first, newest_first.skip(page.start).take(page.len()).collect()),
+            Some(keeps) => {
+                let kept: Vec<_> = newest_first.filter(|id| self.by_id.get(*id).is_some_and(keeps)).collect();
+                (kept.len(), kept.into_iter().skip(page.start).take(page.len()).collect())
+            }
         };
-        if page.end < total {
-            found.select_nth_unstable_by(page.end, newest_first);
-            found.truncate(page.end);
-        }
-        found.sort_unstable_by(newest_first);
-        let shown = found.into_iter().skip(page.start).map(|task| {
-            if task.shown().has_ended() {
+        for id in &ids {
+            if let Some(task) = self.by_id.get_mut(*id).filter(|task| task.shown().has_ended()) {
                 task.listed.get_or_insert(now);
             }
-            &*task
-        });
-        (total, shown.collect())
+        }
+        (total, ids.into_iter().filter_map(|id| self.by_id.get(id)).collect())
     }
 
     pub(super) fn all(&mut self, now: SystemTime) -> Vec<SimulatedTask> {
@@ -332,6 +344,7 @@ impl SimulatedTasks {
         self.advance_all(now);
         let pace = self.pace;
         self.by_id.retain(|_, task| pace.end_of_life(task) > now);
+        self.by_time.values_mut().for_each(|order| order.retain(|(_, id)| self.by_id.contains_key(id)));
         for queue in self.queues.values_mut() {
             queue.forget(|id| !self.by_id.contains_key(id));
         }
@@ -448,6 +461,10 @@ pub(super) mod tests {
         assert_eq!(places.len(), 100);
     }
 
+    fn listed<'f>(keeps: Option<&'f dyn Fn(&SimulatedTask) -> bool>) -> ListedTasks<'f> {
+        ListedTasks { start: at(0.0), end: at(99.0), keeps }
+    }
+
     #[test]
     fn a_page_of_the_list_is_the_newest_of_those_kept_and_notes_which_ends_it_showed() {
         let mut tasks = tasks();
@@ -456,12 +473,17 @@ pub(super) mod tests {
             task.submitted = at(f64::from(number / 2));
             tasks.submit(task, 100);
         }
-        let (total, page) = tasks.list("main", at(30.0), |task| task.id != "47", 1..4);
+        let (total, page) = tasks.list("main", at(30.0), &listed(Some(&|task| task.id != "47")), 1..4);
         let ids: Vec<&str> = page.iter().map(|task| task.id.as_str()).collect();
         assert_eq!((total, ids), (49, vec!["48", "46", "45"]));
-        let (total, page) = tasks.list("main", at(31.0), |task| task.shown().has_ended(), 0..100);
+        let ended = listed(Some(&|task| task.shown().has_ended()));
+        let (total, page) = tasks.list("main", at(31.0), &ended, 0..100);
         assert_eq!((total, page.len()), (42, 42));
-        assert_eq!(tasks.list("main", at(31.0), |_| true, 60..70).1.len(), 0);
+        let some = ListedTasks { start: at(3.0), end: at(5.0), keeps: None };
+        let (total, page) = tasks.list("main", at(31.0), &some, 2..5);
+        let ids: Vec<&str> = page.iter().map(|task| task.id.as_str()).collect();
+        assert_eq!((total, ids), (6, vec!["09", "08", "07"]));
+        assert_eq!(tasks.list("main", at(31.0), &listed(None), 60..70).1.len(), 0);
         assert_eq!(tasks.find("00", "main", at(31.0)).unwrap().listed, Some(at(31.0)));
         assert_eq!(tasks.find("49", "main", at(31.0)).unwrap().listed, None);
         assert_eq!(tasks.query("00", "main", at(32.0)).unwrap().answered, Some(at(32.0)));
