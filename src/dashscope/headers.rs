@@ -89,13 +89,13 @@ pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secre
 pub struct SecretFinder<S> {
     secret: S,
     /// Two bytes of the secret by which it is found; `None` if it is shorter than two bytes.
-    rare: Option<packedpair::Finder>,
+    pair: Option<packedpair::Finder>,
 }
 
 impl<S: AsRef<[u8]>> SecretFinder<S> {
     pub fn new(secret: S) -> Self {
-        let rare = packedpair::Finder::new(secret.as_ref());
-        Self { secret, rare }
+        let pair = packedpair::Finder::new(secret.as_ref());
+        Self { secret, pair }
     }
 
     /// A finder for one value, which takes no time to choose rare bytes: that takes 950 instructions.
@@ -103,20 +103,20 @@ impl<S: AsRef<[u8]>> SecretFinder<S> {
         let bytes = secret.as_ref();
         let last = u8::try_from(bytes.len().saturating_sub(1)).unwrap_or(u8::MAX);
         let pair = packedpair::Pair::with_indices(bytes, last, last / 2);
-        let rare = pair.and_then(|pair| packedpair::Finder::with_pair(bytes, pair));
-        Self { secret, rare }
+        let pair = pair.and_then(|pair| packedpair::Finder::with_pair(bytes, pair));
+        Self { secret, pair }
     }
 
     /// True if the secret stands anywhere in a field's value. Most values are hardly longer than a key, so a search is
     /// used that takes the least preparation.
     pub fn stands_in(&self, value: &[u8]) -> bool {
         let secret = self.secret.as_ref();
-        let Some(rare) = self.rare.as_ref().filter(|_| value.len() < SHORT) else {
+        let Some(pair) = self.pair.as_ref().filter(|_| value.len() < SHORT) else {
             return memmem::find(value, secret).is_some();
         };
         let mut rest = value;
         while rest.len() >= secret.len()
-            && let Some(place) = rare.find_prefilter(rest)
+            && let Some(place) = pair.find_prefilter(rest)
         {
             if rest[place..].starts_with(secret) {
                 return true;

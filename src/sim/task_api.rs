@@ -11,7 +11,7 @@ use super::outcome;
 use super::pattern::matches;
 use super::reply::SimulatedReply;
 use super::state::SimulatorState;
-use super::tasks::{CancelRefusal, ListedTasks, SimulatedStatus, SimulatedTask};
+use super::tasks::{CancelRefusal, SimulatedListing, SimulatedStatus, SimulatedTask};
 
 pub(super) fn query(
     state: &SimulatorState,
@@ -64,7 +64,7 @@ pub(super) fn list(
     let mut tasks = state.tasks.lock();
     let keeps = |task: &SimulatedTask| filter.keeps(task);
     let listed =
-        ListedTasks { start: filter.start, end: filter.end, keeps: filter.selects().then_some(&keeps) };
+        SimulatedListing { start: filter.start, end: filter.end, keeps: filter.selects().then_some(&keeps) };
     let (total, shown) = tasks.list(&caller.account, call.now, &listed, page);
     let data: Vec<Value> = shown.into_iter().map(row).collect();
     Ok(SimulatedReply::json(

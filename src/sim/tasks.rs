@@ -160,7 +160,7 @@ pub(super) enum CancelRefusal {
 }
 
 /// The tasks that a list shows: those that were submitted from `start` to `end`, and of these the ones that `keeps`.
-pub(super) struct ListedTasks<'f> {
+pub(super) struct SimulatedListing<'f> {
     pub(super) start: SystemTime,
     pub(super) end: SystemTime,
     /// `None`: all.
@@ -226,7 +226,7 @@ impl SimulatedTasks {
         &mut self,
         account: &str,
         now: SystemTime,
-        listed: &ListedTasks<'_>,
+        listed: &SimulatedListing<'_>,
         page: Range<usize>,
     ) -> (usize, Vec<&SimulatedTask>) {
         let queues: Vec<_> = self.queues.keys().filter(|queue| queue.0 == account).cloned().collect();
@@ -461,8 +461,8 @@ pub(super) mod tests {
         assert_eq!(places.len(), 100);
     }
 
-    fn listed<'f>(keeps: Option<&'f dyn Fn(&SimulatedTask) -> bool>) -> ListedTasks<'f> {
-        ListedTasks { start: at(0.0), end: at(99.0), keeps }
+    fn listed<'f>(keeps: Option<&'f dyn Fn(&SimulatedTask) -> bool>) -> SimulatedListing<'f> {
+        SimulatedListing { start: at(0.0), end: at(99.0), keeps }
     }
 
     #[test]
@@ -479,7 +479,7 @@ pub(super) mod tests {
         let ended = listed(Some(&|task| task.shown().has_ended()));
         let (total, page) = tasks.list("main", at(31.0), &ended, 0..100);
         assert_eq!((total, page.len()), (42, 42));
-        let some = ListedTasks { start: at(3.0), end: at(5.0), keeps: None };
+        let some = SimulatedListing { start: at(3.0), end: at(5.0), keeps: None };
         let (total, page) = tasks.list("main", at(31.0), &some, 2..5);
         let ids: Vec<&str> = page.iter().map(|task| task.id.as_str()).collect();
         assert_eq!((total, ids), (6, vec!["09", "08", "07"]));

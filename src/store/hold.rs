@@ -59,6 +59,13 @@ pub struct MoneyLimits {
     pub is_prepaid: bool,
 }
 
+impl MoneyLimits {
+    /// False if nothing limits the tenant's money.
+    pub(super) fn are_some(&self) -> bool {
+        self.is_prepaid || !self.budgets.is_empty()
+    }
+}
+
 /// Money of a tenant, as of one day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {

@@ -411,7 +411,8 @@ impl Store {
 
 /// A year, and a month to answer questions about it.
 const ENTRIES_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
-/// Longest wait at the end for the waiting changes: twice as long as one change may take.
+/// Longest wait at the end for closed days that move, for the waiting changes, and for a look whether the database has all: twice
+/// as long as one change may take.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

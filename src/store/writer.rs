@@ -108,17 +108,20 @@ impl StoreWriter {
     }
 
     /// Sends the last commits again where the database lacks them, as after a fail-over. Nobody has them once this process
-    /// has ended.
+    /// has ended, so it does not wait for other replicas on whose commits they may rest.
     fn check_kept(&mut self) {
         let count = self.engine.kept_commits();
         if count == 0 {
             return;
         }
-        let tried = self.engine.must_reopen(true).and_then(|must| if must { self.commit() } else { Ok(()) });
-        if let Err(cause) = tried {
-            let fault = self.state.because(cause);
+        let is_away = self.retry_at.is_some();
+        let mut tried =
+            || self.engine.must_reopen(true).and_then(|must| if must { self.commit() } else { Ok(()) });
+        if is_away || tried().is_err() {
+            let path = self.state.path.display();
             tracing::error!(
-                "{fault}: should its database fail over and lack the last {count} commits of this replica, nobody sends them again"
+                "{path} does not answer: should it fail over and lack the last {count} commits of this replica, nobody sends \
+                 them again"
             );
         }
     }
@@ -286,11 +289,11 @@ impl StoreWriter {
         }
         let (is_tidied, kept) = (self.tidied == target, self.entries_kept);
         let written = engine.transact(self.retry_at.is_some(), |database, is_alone| {
-            lock_in_order(database, waiting.iter().map(|queued| &queued.change), !is_tidied)?;
+            ledger.begin(is_alone);
+            lock_in_order(database, ledger, waiting.iter().map(|queued| &queued.change), !is_tidied)?;
             for undo in &*undos {
                 rows::undo_key_change(database, &undo.secret, &undo.retirements)?;
             }
-            ledger.begin(is_alone);
             ledger.lost_costs_hold = state.lost_costs_hold();
             ledger.subscriptions = state.subscriptions.load_full();
             ledger.read_ahead(database, waiting.iter().filter_map(|queued| queued.change.hold()))?;

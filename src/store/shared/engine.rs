@@ -166,7 +166,6 @@ impl SharedEngine {
             if let Some(body) = &body {
                 log::append(database, self.writer, number, body)?;
             }
-            session.settle()?;
             Ok((done, body.map(|body| (body, commit))))
         });
         let (done, logged) = match prepared {
@@ -184,7 +183,13 @@ impl SharedEngine {
         // Read before the commit. Read after it, each of two replicas could have seen the other's commit before its own one
         // was answered, and later both would wait for each other.
         let dependencies = self.followed.lately();
-        let committed = session.batch("COMMIT");
+        let committed = match session.commit() {
+            (Err(fault), _) if fault.is_answer() => {
+                self.session = Some(session);
+                return Err(fault.into());
+            }
+            (statements, committed) => statements.and(committed),
+        };
         match &committed {
             Ok(()) => self.session = Some(session),
             Err(_) => drop(session),

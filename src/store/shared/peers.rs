@@ -13,8 +13,8 @@ pub(super) struct Peers {
     me: Replica,
     /// Time of the last question that the database has answered; at first the start.
     answered: Instant,
-    /// The database has answered at least once.
-    has_answered: bool,
+    /// There was a connection before the present one, or this one has answered.
+    was_connected: bool,
     is_connected: bool,
     heard: HashMap<Replica, Heard, RandomState>,
 }
@@ -29,13 +29,13 @@ struct Heard {
 
 impl Peers {
     pub(super) fn new(me: Replica, now: Instant) -> Self {
-        Self { me, answered: now, has_answered: false, is_connected: false, heard: HashMap::default() }
+        Self { me, answered: now, was_connected: false, is_connected: false, heard: HashMap::default() }
     }
 
     /// Notes that a question of this time was answered.
     pub(super) fn answered(&mut self, asked: Instant) {
         // Before the first answer there was no outage, and what others have said since the start stays.
-        let is_first = !std::mem::replace(&mut self.has_answered, true);
+        let is_first = !std::mem::replace(&mut self.was_connected, true);
         if !is_first && self.away_since(asked).is_some() {
             // Replicas that lived before have the time to come back too.
             let seen = self.answered;
@@ -48,6 +48,7 @@ impl Peers {
 
     pub(super) fn disconnected(&mut self) {
         self.is_connected = false;
+        self.was_connected = true;
     }
 
     /// Notes a message. `is_settled`: its sender says that the database has all that it told its clients. Returns false for a

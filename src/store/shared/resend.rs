@@ -53,11 +53,11 @@ fn write(session: &Session, zone: Zone, writer: i64, commit: &KeptCommit, pace: 
 fn apply_rows(session: &Session, zone: Zone, rows: &CommitRows, pace: Pace) -> Result<usize> {
     let database = Database::Shared(session);
     let CommitRows { changes, learnt, undos, lost_costs_hold, subscriptions } = rows;
-    lock_in_order(database, changes.iter(), false)?;
+    let mut ledger = LedgerWriter::new(zone);
+    lock_in_order(database, &mut ledger, changes.iter(), false)?;
     for undo in undos {
         rows::undo_key_change(database, &undo.secret, &undo.retirements)?;
     }
-    let mut ledger = LedgerWriter::new(zone);
     ledger.lost_costs_hold = *lost_costs_hold;
     ledger.subscriptions = subscriptions.clone();
     let mut lost = 0;

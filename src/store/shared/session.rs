@@ -89,6 +89,22 @@ impl Session {
         first
     }
 
+    /// Commits, and waits for all statements that were posted. All are sent at once, and take one round trip. Returns the
+    /// outcomes of the statements and of the commit: where a statement has failed, the database has rolled back.
+    pub(in crate::store) fn commit(&self) -> (Result<()>, Result<()>) {
+        let client = Arc::clone(&self.client);
+        let mut committing = Box::pin(async move { client.batch_execute("COMMIT").await });
+        let sent = self
+            .runtime()
+            .block_on(std::future::poll_fn(|context| Poll::Ready(committing.as_mut().poll(context))));
+        let statements = self.settle();
+        let committed = match sent {
+            Poll::Ready(done) => done.map_err(SqlFault::Shared),
+            Poll::Pending => self.run(committing),
+        };
+        (statements, committed)
+    }
+
     pub(in crate::store) fn execute(&self, statement: &str, values: &[Value<'_>]) -> Result<usize> {
         let statement = self.prepared(statement)?;
         let changed = self.run(self.client.execute_raw(&statement, values.iter().copied()))?;

@@ -7,7 +7,6 @@ use super::adoption;
 use super::audit;
 use super::database::Database;
 use super::deliveries;
-use super::entry_rows;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
@@ -22,9 +21,11 @@ use crate::store::Change;
 use crate::store::Outcome;
 use crate::store::withdrawal::Withdrawable;
 
-/// Takes the locks of a transaction in an order that all replicas keep, so that no two wait for each other.
+/// Takes the locks of a transaction in an order that all replicas keep, so that no two wait for each other. Tenants are
+/// locked under the names that they have now.
 pub(in crate::store) fn lock_in_order<'c>(
     database: Database<'_>,
+    ledger: &mut LedgerWriter,
     changes: impl Iterator<Item = &'c Change> + Clone,
     tidies: bool,
 ) -> Result<()> {
@@ -35,8 +36,11 @@ pub(in crate::store) fn lock_in_order<'c>(
     if tidies || changes.clone().any(Change::is_in_order) {
         database.lock_ledger()?;
     }
-    let payers: BTreeSet<&Arc<str>> = changes.filter_map(Change::payer).collect();
-    payers.into_iter().try_for_each(|tenant| database.lock_money(tenant))
+    // Read before the money is locked, which others wait for.
+    let names = ledger.read_names(database)?;
+    let payers: BTreeSet<Arc<str>> =
+        changes.filter_map(Change::payer).map(|tenant| names.current(tenant)).collect();
+    payers.iter().try_for_each(|tenant| database.lock_money(tenant))
 }
 
 /// Writes a change that was made before, and that the database has lost. No limit counts: what the change allowed was done.
@@ -54,11 +58,7 @@ pub(in crate::store) fn apply_again(
 
 /// The change with the names that tenants have now; `None` where it has them.
 fn renamed(database: Database<'_>, ledger: &mut LedgerWriter, change: &Change) -> Result<Option<Change>> {
-    let names = match &ledger.former_names {
-        Some(names) => names,
-        None => ledger.former_names.insert(entry_rows::former_names(database)?),
-    };
-    Ok(names.in_change(change))
+    Ok(ledger.names(database)?.in_change(change))
 }
 
 /// Writes one change; what must be known to take it back is noted in `withdrawable`.

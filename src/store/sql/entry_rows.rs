@@ -54,9 +54,14 @@ pub(in crate::store) fn id(database: Database<'_>, name: &str) -> Result<Option<
 
 /// The former names of tenants, under which entries stand.
 pub(in crate::store) fn former_names(database: Database<'_>) -> Result<FormerNames> {
-    let select = "SELECT former, name FROM renames";
-    let names = database.all(select, &[], |row| Ok((Arc::from(row.text(0)?), Arc::from(row.text(1)?))))?;
-    Ok(names.into_iter().collect())
+    Ok(database.all(FORMER_NAMES, &[], former_name)?.into_iter().collect())
+}
+
+pub(super) const FORMER_NAMES: &str = "SELECT former, name FROM renames";
+
+/// A row of [`FORMER_NAMES`].
+pub(super) fn former_name(row: Row<'_>) -> Result<(Arc<str>, Arc<str>)> {
+    Ok((row.text(0)?.into(), row.text(1)?.into()))
 }
 
 /// The entry of a row of [`COLUMNS`].

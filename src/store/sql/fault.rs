@@ -84,6 +84,14 @@ impl fmt::Display for SqlFault {
 }
 
 impl SqlFault {
+    /// True if the database itself has refused the statement, and so rolls back its transaction.
+    pub(in crate::store) fn is_answer(&self) -> bool {
+        match self {
+            Self::Shared(error) => error.as_db_error().is_some(),
+            Self::Embedded(_) | Self::TimedOut | Self::Io(_) | Self::Batch(_) | Self::Malformed => false,
+        }
+    }
+
     /// True if the change is at fault, and not the database.
     pub(in crate::store) fn is_of_change(&self) -> bool {
         match self {

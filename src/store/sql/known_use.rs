@@ -30,14 +30,15 @@ impl KnownUse {
         *self = Self::default();
     }
 
-    /// Reads what is not known yet and what these holds need, as of a day.
+    /// Reads what these holds need, as of a day; at the beginning of a transaction, before it has changed any sum.
     pub(super) fn read<'h>(
         &mut self,
         database: Database<'_>,
         day: i64,
         holds: impl Iterator<Item = &'h Hold> + Clone,
     ) -> Result<()> {
-        let mut tenants: Vec<Arc<str>> = holds.clone().map(|hold| Arc::clone(&hold.tenant)).collect();
+        let limited = holds.clone().filter(|hold| hold.limits.are_some());
+        let mut tenants: Vec<Arc<str>> = limited.map(|hold| Arc::clone(&hold.tenant)).collect();
         tenants.sort_unstable();
         tenants.dedup();
         self.read_standings(database, day, &tenants)?;
@@ -45,7 +46,8 @@ impl KnownUse {
         if database.is_shared() { self.read_slots(database, holds) } else { Ok(()) }
     }
 
-    /// The money of tenants, with what this transaction has written; all else must have been written to the tables.
+    /// Reads the money of tenants, with what this transaction has written. Sums that it has changed and not written yet are
+    /// not in it: the caller writes them before.
     pub(super) fn read_standings(
         &mut self,
         database: Database<'_>,
@@ -102,7 +104,7 @@ impl KnownUse {
         }
         self.read_slots(database, std::iter::once(hold))?;
         let taken_of = |most: Option<u32>, taken: Option<&i64>| {
-            most.filter(|most| taken.is_some_and(|taken| *taken >= i64::from(*most)))
+            most.filter(|most| taken.is_none_or(|taken| *taken >= i64::from(*most)))
         };
         let of_key = taken_of(hold.tasks.key, self.of_keys.get(&hold.key_id))
             .map(|most| TakenSlots { is_tenants: false, most });

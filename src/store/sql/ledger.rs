@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use super::database::Database;
 use super::entry_batch::{self, EntryBatch, FIRST_BATCH, NAMES, NameIds};
 use super::entry_rows;
-use super::fault::Result;
+use super::fault::{Result, SqlFault};
 use super::known_use::KnownUse;
+use super::row::Row;
 use super::sums;
 use super::value::values;
 use crate::store::delivery::Subscriptions;
@@ -95,6 +96,30 @@ impl LedgerWriter {
         self.has_deliveries = false;
     }
 
+    /// Former names of tenants.
+    pub(super) fn names(&mut self, database: Database<'_>) -> Result<&FormerNames> {
+        Ok(match &mut self.former_names {
+            Some(names) => names,
+            unknown => unknown.insert(entry_rows::former_names(database)?),
+        })
+    }
+
+    /// Former names of tenants; with them the time of the last entry is read, in the same round trip.
+    pub(super) fn read_names(&mut self, database: Database<'_>) -> Result<&FormerNames> {
+        let queries = [(entry_rows::FORMER_NAMES, Vec::new()), (LAST, Vec::new())];
+        let (mut names, mut last) = (Vec::new(), 0);
+        database.read_at_once(&queries, |number, row| {
+            if number == 0 {
+                names.push(entry_rows::former_name(row)?);
+            } else {
+                last = last_of(row)?;
+            }
+            Ok(())
+        })?;
+        self.last = Some(last);
+        Ok(self.former_names.insert(names.into_iter().collect()))
+    }
+
     /// Reads what these holds need at once, before the first of them.
     pub(in crate::store) fn read_ahead<'h>(
         &mut self,
@@ -118,7 +143,7 @@ impl LedgerWriter {
         }
         self.write_sums(database)?;
         self.known_use.read_standings(database, day, std::slice::from_ref(tenant))?;
-        Ok(self.known_use.standing(tenant, day).unwrap_or_default())
+        self.known_use.standing(tenant, day).ok_or(SqlFault::Malformed)
     }
 
     /// The money of tenants as of a day, once all sums are written.
@@ -155,7 +180,7 @@ impl LedgerWriter {
         Ok(())
     }
 
-    /// Notes that the transaction has given all of a tenant to another name.
+    /// Notes that the transaction gives all of a tenant to another name.
     pub(super) fn note_renamed(&mut self) {
         self.former_names = None;
         self.known_use.forget();
@@ -208,13 +233,7 @@ impl LedgerWriter {
     pub(in crate::store) fn not_before(&mut self, database: Database<'_>, at: i64) -> Result<i64> {
         let last = match self.last {
             Some(last) => last,
-            None => {
-                let select = "SELECT (SELECT at FROM entries ORDER BY rowid DESC LIMIT 1),
-                                     (SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1)";
-                let last = database
-                    .first(select, &[], |row| Ok([row.integer_or_null(0)?, row.integer_or_null(1)?]))?;
-                last.into_iter().flatten().flatten().fold(0, i64::max)
-            }
+            None => database.first(LAST, &[], last_of)?.unwrap_or_default(),
         };
         self.last = Some(last);
         Ok(at.max(last))
@@ -358,6 +377,15 @@ fn insert_row(database: Database<'_>, ledger: &mut LedgerWriter, entry: &Entry, 
 /// Text for a column that is null where there is none.
 fn written(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
+}
+
+/// Times of the last row and of the last batch.
+const LAST: &str = "SELECT (SELECT at FROM entries ORDER BY rowid DESC LIMIT 1),
+                           (SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1)";
+
+/// The later one of the times in a row of [`LAST`]; 0 where there is no entry.
+fn last_of(row: Row<'_>) -> Result<i64> {
+    Ok(row.integer_or_null(0)?.max(row.integer_or_null(1)?).unwrap_or_default())
 }
 
 pub(in crate::store) const DELETE_BATCHES: &str = "DELETE FROM entry_batches WHERE number IN

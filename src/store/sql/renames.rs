@@ -50,6 +50,7 @@ pub(in crate::store) fn rename(
     if former == name || is_others || names.successor(former).is_some() {
         return Ok(false);
     }
+    ledger.note_renamed();
     for statement in MOVES {
         database.post(statement, values![former, name])?;
     }
@@ -58,7 +59,6 @@ pub(in crate::store) fn rename(
     database.post("UPDATE renames SET name = ?2 WHERE name = ?1", values![former, name])?;
     database.post("DELETE FROM renames WHERE former = ?1", values![name])?;
     database.post("INSERT INTO renames (former, name) VALUES (?1, ?2)", values![former, name])?;
-    ledger.note_renamed();
     Ok(true)
 }
 
