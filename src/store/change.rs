@@ -164,6 +164,11 @@ impl Change {
         if let Self::Reserve(hold) = self { Some(hold) } else { None }
     }
 
+    /// The entry that the change is to write.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        if let Self::Enter(entry) | Self::Settle { entry, .. } = self { Some(entry) } else { None }
+    }
+
     /// True if the change needs the ledger, or the keys, in one order with those of other replicas.
     pub(super) fn is_in_order(&self) -> bool {
         match self {

@@ -297,6 +297,7 @@ impl StoreWriter {
             ledger.lost_costs_hold = state.lost_costs_hold();
             ledger.subscriptions = state.subscriptions.load_full();
             ledger.read_ahead(database, waiting.iter().filter_map(|queued| queued.change.hold()))?;
+            ledger.number_names(database, waiting.iter().filter_map(|queued| queued.change.entry()))?;
             let outcomes = apply_all(database, ledger, waiting)?;
             for id in &ids {
                 if let Some((claimed_at, status)) = learnt.get(id) {

@@ -49,8 +49,11 @@ impl<'c> EntryNames<'c> {
 
 /// The number of a name, where it has one.
 pub(in crate::store) fn id(database: Database<'_>, name: &str) -> Result<Option<i64>> {
-    database.first("SELECT id FROM names WHERE name = ?1", values![name], |row| row.integer(0))
+    database.first(ID, values![name], |row| row.integer(0))
 }
+
+/// The number of a name.
+pub(super) const ID: &str = "SELECT id FROM names WHERE name = ?1";
 
 /// The former names of tenants, under which entries stand.
 pub(in crate::store) fn former_names(database: Database<'_>) -> Result<FormerNames> {

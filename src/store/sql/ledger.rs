@@ -292,6 +292,34 @@ impl LedgerWriter {
         Ok(())
     }
 
+    /// Learns the numbers of the names in these entries at once. Each name alone would take two round trips, in which other
+    /// replicas wait for the ledger.
+    pub(in crate::store) fn number_names<'e>(
+        &mut self,
+        database: Database<'_>,
+        entries: impl Iterator<Item = &'e Entry> + Clone,
+    ) -> Result<()> {
+        if !database.is_shared() {
+            return Ok(());
+        }
+        if self.ids.len() >= MOST_NAMES {
+            self.ids.clear();
+        }
+        let mut unknown: Vec<&str> = entries.flat_map(entry_batch::names).collect();
+        unknown.retain(|name| !name.is_empty() && !self.ids.contains_key(*name));
+        unknown.sort_unstable();
+        unknown.dedup();
+        for statement in [entry_rows::ID, INSERT_NAME] {
+            let queries: Vec<_> = unknown.iter().map(|name| (statement, values![*name].to_vec())).collect();
+            database.read_at_once(&queries, |number, row| {
+                self.ids.insert(unknown[number].into(), row.integer(0)?);
+                Ok(())
+            })?;
+            unknown.retain(|name| !self.ids.contains_key(*name));
+        }
+        Ok(())
+    }
+
     /// The number of a name.
     pub(in crate::store) fn id(&mut self, database: Database<'_>, name: &str) -> Result<i64> {
         if let Some(id) = self.ids.get(name) {
@@ -299,12 +327,7 @@ impl LedgerWriter {
         }
         let id = match entry_rows::id(database, name)? {
             Some(id) => id,
-            None => {
-                // Another replica may insert it at the same time.
-                let insert = "INSERT INTO names (name) VALUES (?1)
-                              ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id";
-                database.first(insert, values![name], |row| row.integer(0))?.unwrap_or_default()
-            }
+            None => database.first(INSERT_NAME, values![name], |row| row.integer(0))?.unwrap_or_default(),
         };
         if self.ids.len() >= MOST_NAMES {
             self.ids.clear();
@@ -379,6 +402,9 @@ fn written(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
+/// Another replica may insert the name at the same time.
+const INSERT_NAME: &str = "INSERT INTO names (name) VALUES (?1)
+                           ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id";
 /// Times of the last row and of the last batch.
 const LAST: &str = "SELECT (SELECT at FROM entries ORDER BY rowid DESC LIMIT 1),
                            (SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1)";
