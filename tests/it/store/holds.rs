@@ -102,13 +102,17 @@ fn submits_that_come_at_once_see_what_those_before_them_took() {
     let now = SystemTime::now();
     let outcomes = |store: &Store, changes: Vec<Change>| {
         let outcomes = wait(join_all(changes.into_iter().map(|change| store.commit(change))));
-        let names = outcomes.into_iter().map(|outcome| match outcome.expect("an outcome") {
-            Outcome::Made => 'm',
-            Outcome::Exhausted(_) => 'e',
-            Outcome::NoSlot(taken) if taken.is_tenants => 't',
-            Outcome::NoSlot(_) => 'k',
-            other => panic!("{other:?}"),
-        });
+        let name = |outcome: Outcome| {
+            if let Outcome::NoSlot(taken) = outcome {
+                return if taken.is_tenants { 't' } else { 'k' };
+            }
+            if outcome == Outcome::Made {
+                return 'm';
+            }
+            assert!(matches!(outcome, Outcome::Exhausted(_)), "{outcome:?}");
+            'e'
+        };
+        let names = outcomes.into_iter().map(|outcome| name(outcome.expect("an outcome")));
         names.collect::<String>()
     };
     let take = |id: &str| reserve(id, now);
@@ -120,15 +124,15 @@ fn submits_that_come_at_once_see_what_those_before_them_took() {
         assert_eq!(outcomes(store, before.chain(after).collect()), "mmmmemmmemmemm");
         assert_eq!((held(store), store.standing("one").spent[2].short()), ("10".into(), "6".into()));
     }
-    let slot = |id: &str, key: &str| match take(id) {
-        Change::Reserve(hold) => Change::Reserve(Arc::new(Hold {
+    let slot = |id: &str, key: &str| {
+        let Change::Reserve(hold) = take(id) else { unreachable!("it reserves") };
+        Change::Reserve(Arc::new(Hold {
             key_id: key.into(),
             amount: Amount::ZERO,
             limits: MoneyLimits::default(),
             tasks: TaskLimits { key: Some(2), tenant: Some(5) },
             ..Hold::clone(&hold)
-        })),
-        other => other,
+        }))
     };
     // Two slots are taken by the holds from before.
     let slots = [("j", "1"), ("k", "1"), ("l", "1"), ("m", "2"), ("n", "2")].map(|(id, key)| slot(id, key));
