@@ -73,6 +73,11 @@ impl Session {
         done.map_err(|_| SqlFault::TimedOut)?.map_err(SqlFault::Shared)
     }
 
+    /// Sends a statement, by the first poll of its call, so that statements go in their order.
+    fn send<F: Future + ?Sized>(&self, mut call: Pin<&mut F>) -> Poll<F::Output> {
+        self.runtime().block_on(std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))))
+    }
+
     /// Runs statements without parameters.
     pub(in crate::store) fn batch(&self, statements: &str) -> Result<()> {
         self.run(self.client.batch_execute(statements))
@@ -94,9 +99,7 @@ impl Session {
     pub(in crate::store) fn commit(&self) -> (Result<()>, Result<()>) {
         let client = Arc::clone(&self.client);
         let mut committing = Box::pin(async move { client.batch_execute("COMMIT").await });
-        let sent = self
-            .runtime()
-            .block_on(std::future::poll_fn(|context| Poll::Ready(committing.as_mut().poll(context))));
+        let sent = self.send(committing.as_mut());
         let statements = self.settle();
         let committed = match sent {
             Poll::Ready(done) => done.map_err(SqlFault::Shared),
@@ -120,11 +123,7 @@ impl Session {
             Box::pin(
                 async move { client.execute_raw(&statement, values.iter().map(OwnedValue::value)).await },
             );
-        // The first poll sends it, so that statements go in their order.
-        let polled = self
-            .runtime()
-            .block_on(std::future::poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))));
-        match polled {
+        match self.send(sending.as_mut()) {
             Poll::Ready(done) => done.map(drop).map_err(SqlFault::Shared),
             Poll::Pending => {
                 self.posted.borrow_mut().push(sending);

@@ -37,7 +37,7 @@ pub(in crate::store) fn lock_in_order<'c>(
         database.lock_ledger()?;
     }
     // Read before the money is locked, which others wait for.
-    let names = ledger.read_names(database)?;
+    let names = ledger.read_former_names(database)?;
     let payers: BTreeSet<Arc<str>> =
         changes.filter_map(Change::payer).map(|tenant| names.current(tenant)).collect();
     payers.iter().try_for_each(|tenant| database.lock_money(tenant))
@@ -58,7 +58,7 @@ pub(in crate::store) fn apply_again(
 
 /// The change with the names that tenants have now; `None` where it has them.
 fn renamed(database: Database<'_>, ledger: &mut LedgerWriter, change: &Change) -> Result<Option<Change>> {
-    Ok(ledger.names(database)?.in_change(change))
+    Ok(ledger.former_names(database)?.in_change(change))
 }
 
 /// Writes one change; what must be known to take it back is noted in `withdrawable`.

@@ -1,5 +1,5 @@
 //! The use of limits as a transaction knows it: the money of tenants, and the slots for tasks. It is read at once, and kept up
-//! with what the transaction writes: the submits of a commit, however many, cost one round trip to a database.
+//! with what the transaction writes: the submits of a commit, however many, cost two round trips to a database.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::usage::{Amount, Period};
 #[derive(Debug, Default)]
 pub(in crate::store) struct KnownUse {
     standings: HashMap<Arc<str>, Standing, RandomState>,
+    /// Slots that are taken, by tenant and by key.
     of_tenants: HashMap<Arc<str>, i64, RandomState>,
     of_keys: HashMap<Arc<str>, i64, RandomState>,
     /// Holds that were made from this time on, in milliseconds since 1970, take a slot. DashScope has forgotten the tasks of

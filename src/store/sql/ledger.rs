@@ -97,7 +97,7 @@ impl LedgerWriter {
     }
 
     /// Former names of tenants.
-    pub(super) fn names(&mut self, database: Database<'_>) -> Result<&FormerNames> {
+    pub(super) fn former_names(&mut self, database: Database<'_>) -> Result<&FormerNames> {
         Ok(match &mut self.former_names {
             Some(names) => names,
             unknown => unknown.insert(entry_rows::former_names(database)?),
@@ -105,7 +105,7 @@ impl LedgerWriter {
     }
 
     /// Former names of tenants; with them the time of the last entry is read, in the same round trip.
-    pub(super) fn read_names(&mut self, database: Database<'_>) -> Result<&FormerNames> {
+    pub(super) fn read_former_names(&mut self, database: Database<'_>) -> Result<&FormerNames> {
         let queries = [(entry_rows::FORMER_NAMES, Vec::new()), (LAST, Vec::new())];
         let (mut names, mut last) = (Vec::new(), 0);
         database.read_at_once(&queries, |number, row| {

@@ -17,7 +17,7 @@ pub(crate) fn free_ports(count: u16) -> u16 {
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let candidates = std::iter::repeat_with(|| {
         let given = GIVEN.fetch_add(count, Ordering::Relaxed);
-        FIRST + ((u32::from(first) + u32::from(given)) % u32::from(COUNT - count)) as u16
+        FIRST + ((u32::from(first) + u32::from(given)) % u32::from(COUNT)) as u16
     });
     let mut candidates = candidates.take(usize::from(COUNT));
     candidates.find(|first| (*first..first + count).all(is_free)).expect("free ports")

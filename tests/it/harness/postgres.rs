@@ -320,7 +320,7 @@ impl TestDatabase<'_> {
         self.configured_at(self.server.address())
     }
 
-    /// The same where the server is reached at another address.
+    /// The database as a configuration names it where its server is reached at another address.
     pub(crate) fn configured_at(&self, address: SocketAddr) -> DatabaseUrl {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("password"), PASSWORD).expect("a password");

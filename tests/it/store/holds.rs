@@ -94,7 +94,7 @@ fn two_processes_give_out_the_last_money_once() {
     assert_eq!(refused.period, Some(Period::Month));
 }
 
-/// In one commit as in several.
+/// Each submit counts what those before it have taken, in one commit as in several.
 #[test]
 fn submits_that_come_at_once_see_what_those_before_them_took() {
     let (place, database) = (place(), Postgres::shared().database());
