@@ -122,7 +122,8 @@ fn new_tasks_are_shared_by_weight_and_keep_their_account() {
         let known: Vec<String> = simulator.tasks().into_iter().map(|task| task.id).collect();
         assert_eq!(known.len(), count);
         assert!(queries(simulator).len() >= 2 * count);
-        assert!(queries(simulator).iter().all(|seen| seen.status == Some(200)));
+        // The gateway asks by itself, too, and a query that has only begun has no status yet.
+        assert!(queries(simulator).iter().all(|seen| seen.status.is_none_or(|status| status == 200)));
     }
 }
 

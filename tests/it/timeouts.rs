@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::calls::{check_refusal, generate, generate_head, poll, submit, task};
 use crate::harness::upstream::{ClosedPort, until_closed};
-use crate::harness::{Client, Gateway, Message, Upstream, answer, eventually};
+use crate::harness::{Client, Gateway, Message, UPSTREAM_KEY, Upstream, answer, configuration, eventually};
 
 /// Checks that the answer to a submit tells the client not to retry, and that the answer to another call does not.
 #[track_caller]
@@ -202,17 +202,24 @@ fn a_silent_upstream_is_given_up_inside_the_body() {
             until_closed(stream);
             false
         });
-        let gateway = Gateway::with(upstream.address, r#"timeouts = { upstream = "200ms" }"#, "");
+        let text = |patience: &str| {
+            let timeouts = format!("timeouts = {{ upstream = {patience:?} }}");
+            let server = format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{timeouts}");
+            configuration(&server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "")
+        };
+        // The task has more time than a silence is given.
+        let gateway = Gateway::from_file(&text("2s"));
+        let submitted = submit();
+        let (head, body) = submitted.split_once("\r\n\r\n").expect("a head");
+        let length = |bytes: usize| format!("Content-Length: {bytes}");
+        let submitted = head.replace(&length(body.len()), &length(4)) + "\r\n\r\ntask";
+        assert_eq!(gateway.ask(submitted).status(), 200);
+        assert_eq!(gateway.reload(&text("200ms")).status(), 200);
         let got = gateway.ask(generate("{}"));
         assert_eq!((got.status(), got.complete), (200, false), "{cut}");
         let refusal = gateway.ask(submit());
         check_refusal(&refusal, 504, "upstream_timeout");
         check_retry(&submit(), &refusal);
-        let submit = submit();
-        let (head, body) = submit.split_once("\r\n\r\n").expect("a head");
-        let length = |bytes: usize| format!("Content-Length: {bytes}");
-        let submitted = head.replace(&length(body.len()), &length(4)) + "\r\n\r\ntask";
-        assert_eq!(gateway.ask(submitted).status(), 200);
         // A poll of a task gets the last known state instead of an error.
         let polled = gateway.ask(poll("t-2"));
         assert_eq!(

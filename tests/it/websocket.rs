@@ -212,11 +212,11 @@ fn a_side_that_does_not_follow_a_close_is_cut() {
 #[test]
 fn an_idle_tunnel_outlives_every_patience() {
     let upstream = accepting(echo);
-    let timeouts = r#"timeouts = { header = "100ms", idle = "100ms", upstream = "100ms" }"#;
+    let timeouts = r#"timeouts = { header = "1s", idle = "1s", upstream = "1s" }"#;
     let gateway = Gateway::with(upstream.address, timeouts, "");
     let mut client = open(&gateway);
     for _ in 0..2 {
-        let_pass(Duration::from_millis(700));
+        let_pass(Duration::from_millis(1_500));
         client.send(b"\x89\x00");
         assert_eq!(client.bytes(2), b"\x89\x00");
     }

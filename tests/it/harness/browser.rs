@@ -47,16 +47,11 @@ impl Browser {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/watchdog");
         let watchdog = Command::new("bash").arg(script).arg(&directory).stdin(Stdio::piped()).spawn();
         let mut watchdog = watchdog.expect("bash");
-        let told = format!("--log-path={}/driver.log", directory.display());
-        let started = Command::new(driver)
-            .args(["--port=0", &told])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        let output = started.expect("chromedriver").stdout.take().expect("a pipe");
-        let Some(port) = port_of(output) else {
+        let Some(port) = (0..DRIVER_TRIES).find_map(|_| start_driver(driver, &directory)) else {
+            let log = std::fs::read_to_string(directory.join(DRIVER_LOG)).unwrap_or_default();
             drop(watchdog.stdin.take());
-            panic!("chromedriver named no port");
+            let lines: Vec<&str> = log.lines().collect();
+            panic!("chromedriver named no port:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
         };
         let driver = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut browser = Self { driver, session: String::new(), watchdog };
@@ -180,6 +175,15 @@ impl Drop for Browser {
     }
 }
 
+/// Starts the driver, and returns its port. A driver ends and names none if another process takes the port that it has
+/// chosen: it binds IPv4 and IPv6 one after the other.
+fn start_driver(driver: &Path, directory: &Path) -> Option<u16> {
+    let told = format!("--log-path={}", directory.join(DRIVER_LOG).display());
+    let started =
+        Command::new(driver).args(["--port=0", &told]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    port_of(started.expect("chromedriver").stdout.take().expect("a pipe"))
+}
+
 /// The port that the driver names. The rest of its output is read until its end, so that the driver never waits.
 fn port_of(output: impl Read + Send + 'static) -> Option<u16> {
     let mut lines = BufReader::new(output).lines().map_while(Result::ok);
@@ -219,6 +223,8 @@ impl Programs {
     }
 }
 
+const DRIVER_TRIES: usize = 5;
+const DRIVER_LOG: &str = "driver.log";
 const CHECK: &str = "
     const done = arguments[0];
     const told = ({ impact, id, nodes }) => `${impact} ${id}: ${nodes.map((node) => node.target.join(' ')).join(', ')}`;

@@ -75,13 +75,13 @@ fn many_streams_pass_at_once() {
 #[test]
 fn a_connection_lives_on_after_the_time_for_a_head() {
     let upstream = echo();
-    let gateway = Gateway::with(upstream.address, r#"timeouts = { header = "200ms" }"#, "");
+    let gateway = Gateway::with(upstream.address, r#"timeouts = { header = "2s" }"#, "");
     run(async {
         let (mut sender, _connection) = connect(gateway.address).await;
         for body in ["first", "second"] {
             let response = sender.send_request(request(gateway.address, body)).await.expect("an answer");
             assert_eq!(text(response).await, body);
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
         }
     });
 }

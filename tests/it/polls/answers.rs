@@ -147,7 +147,7 @@ fn an_answer_without_an_end_does_not_keep_its_place_in_the_budget() {
         }
         false
     });
-    let server = "listen = \"127.0.0.1:0\"\nworkers = 1\ntimeouts = { upstream = \"200ms\" }";
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1\ntimeouts = { upstream = \"2s\" }";
     let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "query_qps = 1")];
     let gateway = Gateway::configured(&configuration(server, &accounts, ""));
     gateway.ask(submit());

@@ -2,7 +2,9 @@
 
 use super::{Process, configured, nowhere, program};
 use crate::harness::gateway::administer;
+use crate::harness::ports::free_address;
 use crate::harness::{ADMIN_TOKEN, client, eventually, message};
+use crate::process::upgrade::clients::RawConnection;
 
 /// Number of refused requests, of which only some are logged.
 const FLOOD: usize = 200;
@@ -91,17 +93,17 @@ fn every_change_is_told_with_who_what_and_how_it_ended() {
 fn the_audit_can_be_turned_off_by_name_only() {
     for (asked, expected) in [("warn", true), ("", true), ("off", true), ("info,audit=off", false)] {
         let folder = configured(nowhere(), "127.0.0.1:0");
-        let mut process = Process::start(program(folder.path()).arg("serve").env("RUST_LOG", "info"));
-        let admin = process.admin_address();
-        drop(process);
-        // The address can't be read where nothing is logged, so the second one takes the first one's.
+        // The address can't be read where nothing is logged.
+        let admin = free_address();
         let file = folder.path().join("dashgate.toml");
         let text = std::fs::read_to_string(&file).expect("a file");
         let text =
             text.replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""));
         std::fs::write(&file, text).expect("written");
         let process = Process::start(program(folder.path()).arg("serve").env("RUST_LOG", asked));
-        eventually("it listens", || std::net::TcpStream::connect(admin).is_ok());
+        let ask =
+            || RawConnection::open(admin).and_then(|mut line| line.ask(&message("GET /livez", &[], "")));
+        eventually("it lives", || ask().is_ok_and(|got| got.status() == 200));
         assert_eq!(administer(admin, "POST /admin/keys", r#"{"tenant":"one"}"#).status(), 201);
         process.signal("TERM");
         let (_, printed) = process.end();

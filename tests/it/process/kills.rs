@@ -295,9 +295,15 @@ pub(crate) fn submit_for_ever(
         stream.write_all(submit(tenant).as_bytes()).ok()?;
         let mut answer = read_head(&mut reader).ok()??;
         read_body(&mut answer, &mut reader, false);
+        let status = answer.status();
         let answer = answer.complete.then(|| answer.json())?;
-        let id = answer["output"]["task_id"].as_str().expect("a task's id").to_owned();
-        received.lock().expect("no panic").push(id);
+        if let Some(id) = answer["output"]["task_id"].as_str() {
+            received.lock().expect("no panic").push(id.to_owned());
+            continue;
+        }
+        // A refusal, or the loss of an answer, tells the client of no task.
+        assert!([502, 503].contains(&status), "{status}: {answer}");
+        let_pass(BETWEEN_HANG_UPS);
     }
 }
 
@@ -361,5 +367,5 @@ impl RandomNumbers {
     }
 }
 
-/// Pause of each client after two requests: all clients make a few hundred submits a second.
+/// Pause of each client after two requests, so that all make a few hundred submits a second, and after a refusal.
 const BETWEEN_HANG_UPS: Duration = Duration::from_millis(40);

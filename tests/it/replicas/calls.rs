@@ -9,7 +9,8 @@ use dashgate::config::Config;
 
 use crate::harness::calls::{generate, poll, submit, task};
 use crate::harness::postgres::{PASSWORD, Postgres, TestDatabase};
-use crate::harness::{Gateway, UPSTREAM_KEY, Upstream, answer, configuration, eventually};
+use crate::harness::{Gateway, UPSTREAM_KEY, Upstream, answer, configuration, eventually, once_reachable};
+use crate::metrics::Page;
 
 /// An upstream whose tasks run until as many as `ended` have ended.
 fn upstream(ended: Arc<AtomicUsize>) -> Upstream {
@@ -50,7 +51,9 @@ fn three(database: &TestDatabase<'_>, upstream: &Upstream, account: &str, tenant
 /// Statuses of submits at all gateways at once.
 fn submit_everywhere(replicas: &[Gateway], each: usize) -> Vec<u16> {
     thread::scope(|scope| {
-        let submits = |gateway: &'_ Gateway| (0..each).map(|_| gateway.ask(submit()).status()).collect();
+        let submits = |gateway: &'_ Gateway| {
+            (0..each).map(|_| once_reachable(|| gateway.ask(submit())).status()).collect()
+        };
         let threads: Vec<_> =
             replicas.iter().map(|gateway| scope.spawn(move || -> Vec<u16> { submits(gateway) })).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
@@ -71,7 +74,7 @@ fn as_many_tasks_run_at_three_gateways_as_the_limit_says() {
     let made = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!((made, submits(&upstream)), (5, 5), "{statuses:?}");
     assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
-    let refused = replicas[1].ask(submit());
+    let refused = once_reachable(|| replicas[1].ask(submit()));
     assert_eq!(refused.status(), 429, "{}", refused.text());
     assert!(refused.text().contains("limits.tasks_in_flight = 5"), "{}", refused.text());
     // A slot that comes back at one gateway is every gateway's.
@@ -109,6 +112,9 @@ fn of_submits_that_come_to_three_gateways_at_once_one_has_the_turn() {
     let upstream = upstream(Arc::default());
     let rule = "pace = [{ models = [\"*\"], requests_per_second = 0.01 }]";
     let replicas = three(&database, &upstream, rule, "");
+    eventually("they hear each other", || {
+        replicas.iter().all(|replica| Page::of(replica).value("dashgate_replicas") == 3.0)
+    });
     let statuses = submit_everywhere(&replicas, 4);
     let made = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!((made, submits(&upstream)), (1, 1), "{statuses:?}");

@@ -1,15 +1,15 @@
 //! The exchange of replicas: cells, gossip, hints of the log, and signs of life.
 
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashgate::store::{Cell, Exchange, Gossip, GossipListener, Replica, Swap};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Config;
 
-use crate::harness::eventually;
 use crate::harness::postgres::{Options, PASSWORD, Postgres, TestDatabase};
 use crate::harness::relay::Relay;
+use crate::harness::{PATIENCE, eventually};
 
 /// All that was heard, in its order.
 #[derive(Default)]
@@ -151,8 +151,14 @@ fn hints_of_the_log_go_out_at_once_and_as_one_where_many_come() {
         let (began, mut hints) = (Instant::now(), 0);
         while hints < 20 {
             (0..1_000).for_each(|_| exchange.hint());
-            assert_eq!(notified.recv().await.as_deref(), Some("5"));
-            hints += 1;
+            // A hint is lost with the connection, which ends where the process has no time to serve it.
+            match tokio::time::timeout(Duration::from_secs(3), notified.recv()).await {
+                Ok(told) => {
+                    assert_eq!(told.as_deref(), Some("5"));
+                    hints += 1;
+                }
+                Err(_) => assert!(began.elapsed() < PATIENCE, "no hint has come since the last of {hints}"),
+            }
         }
         println!("a hint takes {:?}", began.elapsed() / 20);
     });

@@ -11,7 +11,7 @@ use super::kills::GAPS;
 use super::kills::cluster::Cluster;
 use super::one_gateway::{made, outcome, poll, status, submit, upstream, usual};
 use crate::harness::postgres::{Postgres, TestDatabase};
-use crate::harness::{Gateway, StateDirectory, TENANT_KEY, eventually, task_fields};
+use crate::harness::{Gateway, StateDirectory, TENANT_KEY, eventually, once_reachable, task_fields};
 
 #[test]
 fn replicas_send_again_what_a_new_primary_lacks_though_nothing_else_happens() {
@@ -20,21 +20,24 @@ fn replicas_send_again_what_a_new_primary_lacks_though_nothing_else_happens() {
     let database = Arc::new(cluster.database());
     let start = || Gateway::over(StateDirectory::over_at(&database, cluster.address()), &usual(&upstream));
     let replicas = [start(), start()];
+    let administer =
+        |at: usize, line: &str, body: &str| once_reachable(|| replicas[at].administer(line, body));
     let create = |at: usize, id: &str| {
         let body = format!(r#"{{"tenant":"one","id":"{id}"}}"#);
-        let made = replicas[at].administer("POST /admin/keys", &body).json();
+        let made = administer(at, "POST /admin/keys", &body).json();
         made["key"].as_str().expect("a secret").to_owned()
     };
     let revoked = create(0, "revoked");
-    let mut ids = vec![made(&replicas[0].ask(submit(TENANT_KEY, None)))];
+    let ask = |replica: &Gateway, call: String| once_reachable(|| replica.ask(&call));
+    let mut ids = vec![made(&ask(&replicas[0], submit(TENANT_KEY, None)))];
     cluster.let_fall_behind();
     let late = create(1, "late");
     for number in 0..20 {
         let key = [TENANT_KEY, &late][number % 4 / 2];
-        ids.push(made(&replicas[number % 2].ask(submit(key, Some(&format!("k-{number}"))))));
+        ids.push(made(&ask(&replicas[number % 2], submit(key, Some(&format!("k-{number}"))))));
     }
     assert_eq!(replicas[1].administer("DELETE /admin/keys/revoked", "").status(), 200);
-    assert_eq!(replicas[0].administer("POST /admin/tenants", r#"{"name":"shop"}"#).status(), 201);
+    assert_eq!(administer(0, "POST /admin/tenants", r#"{"name":"shop"}"#).status(), 201);
     let count = "SELECT count(*) FROM tasks";
     let [before, lacking] = cluster.fail_over_behind(&database, count);
     assert_eq!((before, lacking), (vec![vec!["21".into()]], vec![vec!["1".into()]]));
@@ -47,7 +50,7 @@ fn replicas_send_again_what_a_new_primary_lacks_though_nothing_else_happens() {
     // One that starts now knows what the database knows.
     let third = start();
     for id in &ids {
-        assert_ne!(status(&third.ask(poll(TENANT_KEY, id))), "UNKNOWN", "{id}");
+        assert_ne!(status(&ask(&third, poll(TENANT_KEY, id))), "UNKNOWN", "{id}");
     }
     assert_eq!(outcome(&third, &revoked), "revoked_key");
     assert_eq!(outcome(&third, &late), "200");
@@ -55,8 +58,8 @@ fn replicas_send_again_what_a_new_primary_lacks_though_nothing_else_happens() {
     // The old numbers go on, so that each replica hears of what the others do.
     for number in 0..6 {
         let all = [&replicas[0], &replicas[1], &third];
-        let id = made(&all[number % 3].ask(submit(TENANT_KEY, None)));
-        assert_ne!(status(&all[(number + 1) % 3].ask(poll(TENANT_KEY, &id))), "UNKNOWN");
+        let id = made(&ask(all[number % 3], submit(TENANT_KEY, None)));
+        assert_ne!(status(&ask(all[(number + 1) % 3], poll(TENANT_KEY, &id))), "UNKNOWN");
     }
     assert_eq!(at_new(count), [["27"]]);
     assert_eq!(at_new(GAPS), Vec::<Vec<String>>::new(), "a writer's numbers have gaps");

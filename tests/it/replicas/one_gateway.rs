@@ -10,10 +10,11 @@ use dashgate::config::Config;
 use serde_json::json;
 
 use crate::harness::postgres::{Postgres, TestDatabase};
+use crate::harness::reached::reached_after;
 use crate::harness::relay::Relay;
 use crate::harness::{
     Gateway, Message, OTHER_KEY, StateDirectory, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, client,
-    configuration, eventually, message,
+    configuration, eventually, message, once_reachable,
 };
 use crate::usage::budgets;
 use crate::usage::kills::asked_for;
@@ -49,6 +50,11 @@ impl Replicas {
     /// The replica of a number; each number counts.
     pub(super) fn at(&self, number: usize) -> &Gateway {
         &self.gateways[number % self.gateways.len()]
+    }
+
+    /// Sends a request to the admin listener of a replica, until its database does not seem away.
+    pub(super) fn administer(&self, number: usize, line: &str, body: &str) -> Message {
+        once_reachable(|| self.at(number).administer(line, body))
     }
 
     /// Sends a request to whichever replica the balancer chooses.
@@ -129,37 +135,23 @@ pub(super) fn outcome(gateway: &Gateway, key: &str) -> String {
     got.field("x-dashgate-reason").unwrap_or_else(|| got.status().to_string())
 }
 
-/// Asks until the answer is not that the database is away, which a replica without processor time may say.
-fn once_reachable(refused: &mut usize, ask: impl Fn() -> Message) -> Message {
-    let mut got = ask();
-    eventually("the database is reached", || {
-        let is_away = got.field("x-dashgate-reason").as_deref() == Some("store_unavailable");
-        if is_away {
-            *refused += 1;
-            got = ask();
-        }
-        !is_away
-    });
-    got
-}
-
 #[test]
 fn a_tenant_that_is_made_or_suspended_at_one_replica_is_known_to_all() {
     let upstream = upstream();
     let replicas = Replicas::over(without_hints(), &usual(&upstream));
-    let made = replicas.at(0).administer("POST /admin/tenants", r#"{"name":"shop"}"#);
+    let made = replicas.administer(0, "POST /admin/tenants", r#"{"name":"shop"}"#);
     assert_eq!(made.status(), 201, "{}", made.text());
-    let key = replicas.at(0).administer("POST /admin/keys", r#"{"tenant":"shop","id":"shop-key"}"#).json();
+    let key = replicas.administer(0, "POST /admin/keys", r#"{"tenant":"shop","id":"shop-key"}"#).json();
     let key = key["key"].as_str().expect("a secret");
     eventually("all replicas know the tenant", || {
         (0..3).all(|number| outcome(replicas.at(number), key) == "200")
     });
-    let suspended = replicas.at(1).administer("PATCH /admin/tenants/shop", r#"{"enabled":false}"#);
+    let suspended = replicas.administer(1, "PATCH /admin/tenants/shop", r#"{"enabled":false}"#);
     assert_eq!(suspended.status(), 200, "{}", suspended.text());
     eventually("all replicas refuse its calls", || {
         (0..3).all(|number| outcome(replicas.at(number), key) == "suspended")
     });
-    let again = replicas.at(2).administer("POST /admin/tenants", r#"{"name":"shop"}"#);
+    let again = replicas.administer(2, "POST /admin/tenants", r#"{"name":"shop"}"#);
     assert_eq!((again.status(), &again.json()["code"]), (409, &"name_taken".into()));
 }
 
@@ -167,17 +159,9 @@ fn a_tenant_that_is_made_or_suspended_at_one_replica_is_known_to_all() {
 fn an_operator_sees_a_task_alike_at_each_replica() {
     let upstream = upstream();
     let replicas = Replicas::over(without_hints(), &usual(&upstream));
-    let id = made(&replicas.at(0).ask(submit(TENANT_KEY, None)));
+    let id = made(&once_reachable(|| replicas.at(0).ask(submit(TENANT_KEY, None))));
     let shown = |number| {
-        let ask = || replicas.at(number).administer(&format!("GET /admin/tasks/{id}"), "");
-        let mut got = ask();
-        // A replica without processor time may say that the database is away.
-        eventually("the database is reached", || {
-            if got.status() == 503 {
-                got = ask();
-            }
-            got.status() != 503
-        });
+        let got = replicas.administer(number, &format!("GET /admin/tasks/{id}"), "");
         assert_eq!(got.status(), 200, "{}", got.text());
         let mut shown = got.json();
         // The leader alone asks DashScope, and the others hear of it a moment later.
@@ -189,8 +173,13 @@ fn an_operator_sees_a_task_alike_at_each_replica() {
     let first = shown(0);
     assert_eq!(first["tenant"], "one");
     assert_eq!([shown(1), shown(2)], [first.clone(), first]);
-    let refreshed = replicas.at(1).administer(&format!("POST /admin/tasks/{id}/refresh"), "").json();
-    assert_eq!(refreshed["status"], "RUNNING", "{refreshed}");
+    // A replica that does not lead waits a moment for the leader's news, and then tells what it knows.
+    eventually("a refresh tells the news", || {
+        let line = format!("POST /admin/tasks/{id}/refresh");
+        let refreshed = replicas.administer(1, &line, "");
+        assert_eq!(refreshed.status(), 200, "{}", refreshed.text());
+        refreshed.json()["status"] == "RUNNING"
+    });
 }
 
 #[test]
@@ -200,9 +189,13 @@ fn a_task_is_known_at_once_to_replicas_that_hear_no_hints() {
     let polls = asked_for("DASHGATE_REPLICA_POLLS", 200);
     let (next, refused, early) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let submit_and_poll = |number| {
-        let mut away = 0;
-        let id = made(&once_reachable(&mut away, || replicas.at(number).ask(submit(TENANT_KEY, None))));
-        let mut told = |ask: &dyn Fn() -> Message| status(&once_reachable(&mut away, ask));
+        let reached = |ask: &dyn Fn() -> Message| {
+            let (got, away) = reached_after(ask);
+            refused.fetch_add(away, Ordering::Relaxed);
+            got
+        };
+        let id = made(&reached(&|| replicas.at(number).ask(submit(TENANT_KEY, None))));
+        let told = |ask: &dyn Fn() -> Message| status(&reached(ask));
         let own = [
             told(&|| replicas.at(number + 1).ask(poll(TENANT_KEY, &id))),
             told(&|| replicas.ask(poll(TENANT_KEY, &id))),
@@ -211,7 +204,6 @@ fn a_task_is_known_at_once_to_replicas_that_hear_no_hints() {
         // PENDING is what the submit told: the leader's answer may take a while.
         early.fetch_add(own.iter().filter(|told| *told == "PENDING").count(), Ordering::Relaxed);
         assert!(own.iter().all(|told| told == "PENDING" || told == "RUNNING"), "{number}: {own:?}");
-        refused.fetch_add(away, Ordering::Relaxed);
     };
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -237,13 +229,13 @@ fn a_key_works_and_ends_on_all_replicas() {
     let replicas = Replicas::start(&usual(&upstream));
     for number in 0..3 {
         let body = format!(r#"{{"tenant":"one","id":"key-{number}"}}"#);
-        let created = replicas.at(number).administer("POST /admin/keys", &body);
+        let created = replicas.administer(number, "POST /admin/keys", &body);
         assert_eq!(created.status(), 201, "{}", created.text());
         let key = created.json()["key"].as_str().expect("a secret").to_owned();
         for gateway in &replicas.gateways {
             eventually("the key works", || outcome(gateway, &key) == "200");
         }
-        let again = replicas.at(number + 1).administer("POST /admin/keys", &body);
+        let again = replicas.administer(number + 1, "POST /admin/keys", &body);
         assert_eq!(again.status(), 409, "{}", again.text());
         let revoked = replicas.at(number + 1).administer(&format!("DELETE /admin/keys/key-{number}"), "");
         assert_eq!(revoked.status(), 200, "{}", revoked.text());
@@ -260,9 +252,10 @@ fn a_submit_that_is_sent_again_to_another_replica_makes_no_second_task() {
     let replicas = Replicas::over(without_hints(), &usual(&upstream));
     for number in 0..30 {
         let key = format!("key-{number}");
-        let id = made(&replicas.at(number).ask(submit(TENANT_KEY, Some(&key))));
+        let ask = |at: usize| once_reachable(|| replicas.at(at).ask(submit(TENANT_KEY, Some(&key))));
+        let id = made(&ask(number));
         for other in 1..3 {
-            let again = replicas.at(number + other).ask(submit(TENANT_KEY, Some(&key)));
+            let again = ask(number + other);
             assert_eq!(again.field("idempotency-replayed").as_deref(), Some("true"), "{}", again.text());
             assert_eq!(made(&again), id);
         }
@@ -274,7 +267,7 @@ fn a_submit_that_is_sent_again_to_another_replica_makes_no_second_task() {
             let (replicas, start) = (&replicas, &start);
             scope.spawn(move || {
                 start.wait();
-                replicas.at(number).ask(submit(TENANT_KEY, Some("at once")))
+                once_reachable(|| replicas.at(number).ask(submit(TENANT_KEY, Some("at once"))))
             })
         };
         let asked: Vec<_> = (0..3).map(ask).collect();
@@ -299,7 +292,7 @@ fn sixteen_clients_of_three_replicas_never_overspend() {
             let (replicas, start) = (&replicas, &start);
             scope.spawn(move || {
                 start.wait();
-                replicas.ask(budgets::submit(&format!("task-{number}"))).status()
+                once_reachable(|| replicas.ask(budgets::submit(&format!("task-{number}")))).status()
             })
         };
         let clients: Vec<_> = (0..16).map(ask).collect();
@@ -309,7 +302,7 @@ fn sixteen_clients_of_three_replicas_never_overspend() {
     assert_eq!(statuses, [[200; 4].as_slice(), &[429; 12]].concat());
     assert_eq!(made.load(Ordering::Relaxed), 4);
     for gateway in &replicas.gateways {
-        let refused = gateway.ask(budgets::submit("one-more"));
+        let refused = once_reachable(|| gateway.ask(budgets::submit("one-more")));
         assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("budget"), "{}", refused.text());
         eventually("the money is known", || {
             let shown = gateway.administer("GET /admin/tenants/one/credits", "").json();
@@ -352,9 +345,9 @@ fn the_admin_api_answers_alike_on_each_replica() {
     let lists = ["GET /admin/keys", "GET /admin/tasks?tenant=one"];
     for number in 0..9 {
         let changed = replicas.at(number);
-        let key = changed.administer("POST /admin/keys", r#"{"tenant":"one"}"#);
+        let key = replicas.administer(number, "POST /admin/keys", r#"{"tenant":"one"}"#);
         assert_eq!(key.status(), 201, "{}", key.text());
-        assert_eq!(changed.ask(submit(TENANT_KEY, None)).status(), 200);
+        assert_eq!(once_reachable(|| changed.ask(submit(TENANT_KEY, None))).status(), 200);
         for list in lists {
             let [one, other] = [changed, replicas.at(number + 1)].map(|replica| {
                 let mut listed = replica.administer(list, "").json();

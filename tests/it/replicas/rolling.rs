@@ -31,7 +31,7 @@ fn replicas_are_replaced_one_by_one_and_no_client_notices() {
     let all: Vec<SocketAddr> = places.iter().map(|place| place.address).collect();
     let mut running: Vec<Process> = places.iter().map(Place::start).collect();
     let balancer = Relay::over(&all);
-    let seen = ClientCounts::default();
+    let seen = ClientCounts::of_replicas();
     seen.during(balancer.address(), || {
         for number in 0..3 * updates {
             seen.wait_for_each_kind();
@@ -52,6 +52,7 @@ fn replicas_are_replaced_one_by_one_and_no_client_notices() {
             );
         }
     });
+    println!("{} answers were that the database is away", seen.away());
     assert!(seen.closes.load(Ordering::Relaxed) >= updates, "no connection was told to close");
     for process in running {
         process.signal("TERM");

@@ -13,11 +13,12 @@ use futures_util::future::join_all;
 use tokio::runtime::Builder;
 
 use crate::harness::postgres::{Postgres, TestDatabase};
-use crate::harness::task_fields;
+use crate::harness::{reached, task_fields};
 
 fn open(database: &TestDatabase<'_>, name: &str) -> Store {
     let store = Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store");
     store.register(Vec::new());
+    reached::wait_for_answer(&store);
     store
 }
 
@@ -82,12 +83,11 @@ const FULL: Outcome = Outcome::NoSlot(TakenSlots { is_tenants: true, most: 10 })
 fn replicas_give_out_each_slot_once_and_take_it_back_with_the_tasks_end() {
     let database = Postgres::shared().database();
     let replicas = ["a", "b", "c"].map(|name| open(&database, name));
-    let commit = |replica: usize, change| wait(replicas[replica].commit(change)).expect("an answer");
+    let commit = |at: usize, change| wait(reached::commit(&replicas[at], change)).expect("an answer");
     let now = now();
     let outcomes = wait(async {
-        let submits = (0..90)
-            .map(|number| replicas[number % 3].commit(reserve(&format!("h-{number}"), "key", now, TEN)));
-        join_all(submits).await
+        let reserve = |number: usize| reserve(&format!("h-{number}"), "key", now, TEN);
+        join_all((0..90).map(|number| reached::commit(&replicas[number % 3], reserve(number)))).await
     });
     let made: Vec<usize> = (0..90).filter(|number| outcomes[*number] == Ok(Outcome::Made)).collect();
     assert_eq!(made.len(), 10, "{outcomes:?}");
@@ -120,7 +120,7 @@ fn a_key_has_its_own_limit_and_a_replica_that_was_killed_leaks_no_slot() {
     let now = now();
     let limits = TaskLimits { key: Some(1), tenant: Some(3) };
     let on = |store: &Store, id: &str, key: &str| {
-        wait(store.commit(reserve(id, key, now, limits))).expect("an answer")
+        wait(reached::commit(store, reserve(id, key, now, limits))).expect("an answer")
     };
     let full = |is_tenants, most| Outcome::NoSlot(TakenSlots { is_tenants, most });
     assert_eq!([on(&one, "a", "k"), on(&other, "b", "l")], [Outcome::Made, Outcome::Made]);

@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use super::{at, place, task, wait};
 use crate::harness::eventually;
 use crate::harness::postgres::Postgres;
+use crate::harness::reached::wait_for_answer;
 
 fn money(text: &str) -> Amount {
     Amount::from_text(text).expect(text)
@@ -99,6 +100,7 @@ fn two_processes_give_out_the_last_money_once() {
 fn submits_that_come_at_once_see_what_those_before_them_took() {
     let (place, database) = (place(), Postgres::shared().database());
     let shared = Store::open_shared(&database.configured(), "one", StoreBounds::default()).expect("a store");
+    wait_for_answer(&shared);
     let now = SystemTime::now();
     let outcomes = |store: &Store, changes: Vec<Change>| {
         let outcomes = wait(join_all(changes.into_iter().map(|change| store.commit(change))));

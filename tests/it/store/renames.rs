@@ -12,17 +12,18 @@ use dashgate::usage::{Amount, Charge};
 use futures_util::future::{join, join_all};
 
 use super::days::{DAY, all, enter, entry, move_days};
-use super::shared::replica;
+use super::shared::{look, replica};
 use super::{StoreFile, at, key, place, task, wait};
 use crate::harness::eventually;
 use crate::harness::postgres::Postgres;
+use crate::harness::reached::commit;
 
 fn amount(text: &str) -> Amount {
     Amount::from_text(text).unwrap()
 }
 
 fn rename(store: &Store, former: &str, name: &str) -> Outcome {
-    wait(store.commit(Change::Rename { former: former.into(), name: name.into() })).unwrap()
+    wait(commit(store, Change::Rename { former: former.into(), name: name.into() })).unwrap()
 }
 
 fn priced(source: EntrySource, day: u64, cost: &str) -> Entry {
@@ -242,7 +243,7 @@ fn a_rename_holds_for_every_replica_of_a_shared_store() {
         Change::Claim { task: task(&id, at(number as u64)).into(), answer: None, hold: None, request: None }
     };
     enter(&one.store, [priced(EntrySource::Credit("paid".into()), 40, "100"), call(3, 40, "4")]);
-    assert_eq!(wait(one.store.commit(hold("acme", "8"))), Ok(Outcome::Made));
+    assert_eq!(wait(commit(&one.store, hold("acme", "8"))), Ok(Outcome::Made));
     let (former, name): (Arc<str>, Arc<str>) = ("acme".into(), "nova".into());
     let (claims, renamed) = wait(join(
         join_all((0..200).map(|number| other.store.commit(claim(number)))),
@@ -252,7 +253,7 @@ fn a_rename_holds_for_every_replica_of_a_shared_store() {
     assert!(claims.iter().all(|claim| *claim == Ok(Outcome::Made)), "{claims:?}");
     assert_eq!(rename(&other.store, "acme", "dos"), Outcome::NotMade);
     enter(&other.store, [call(4, 40, "16")]);
-    wait(other.store.catch_up()).unwrap();
+    wait(look(&other));
     assert_eq!(&*other.store.tenant_names().current("acme"), "nova");
     let third = replica(&database, "third");
     let mut tenants = Vec::new();

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::{task, wait};
 use crate::harness::PATIENCE;
 use crate::harness::postgres::{Postgres, TestDatabase};
+use crate::harness::reached::{commit, wait_for_answer};
 
 /// Changes that a replica's mirror was told of, its own among them.
 #[derive(Default)]
@@ -50,6 +51,7 @@ pub(super) fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
     let store = Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store");
     let seen = Arc::new(Seen::default());
     store.register(vec![Arc::downgrade(&seen) as Weak<dyn Mirror>]);
+    wait_for_answer(&store);
     Replica { store, seen }
 }
 
@@ -96,8 +98,8 @@ fn what_one_replica_has_committed_every_other_knows_after_a_look() {
             look(&other).await;
             assert_eq!(other.seen.0.lock().last(), Some(&format!("claim {id}")));
         }
-        assert_eq!(one.store.commit(Change::CreateKey(key("k"))).await, Ok(Outcome::Made));
-        assert_eq!(other.store.commit(Change::CreateKey(key("k"))).await, Ok(Outcome::NotMade));
+        assert_eq!(commit(&one.store, Change::CreateKey(key("k"))).await, Ok(Outcome::Made));
+        assert_eq!(commit(&other.store, Change::CreateKey(key("k"))).await, Ok(Outcome::NotMade));
         let revoke = Change::RevokeKey { id: "k".into(), at: now() };
         assert_eq!(other.store.commit(revoke).await, Ok(Outcome::Made));
         look(&one).await;
@@ -129,7 +131,7 @@ fn secrets_of_tokens_are_stored_in_the_order_in_which_they_were_made() {
     let made_at = now();
     let keep = |number: usize, byte: u8, made_at, earlier| {
         let secret = TokenSecret { bytes: [byte; 32], made_at, retires_at: None };
-        wait(replicas[number].store.commit(Change::KeepSecret { secret, earlier }))
+        wait(commit(&replicas[number].store, Change::KeepSecret { secret, earlier }))
     };
     let later = made_at + Duration::from_millis(1);
     assert_eq!(keep(0, 1, made_at, EarlierSecrets::End), Ok(Outcome::Made));
@@ -147,7 +149,7 @@ fn a_repeated_submit_begins_on_one_replica_alone() {
     let database = Postgres::shared().database();
     let replicas = ["a", "b", "c"].map(|name| replica(&database, name));
     let outcomes = wait(async {
-        let begins = (0..60).map(|number| replicas[number % 3].store.commit(submit(&number.to_string())));
+        let begins = (0..60).map(|number| commit(&replicas[number % 3].store, submit(&number.to_string())));
         join_all(begins).await
     });
     let made = outcomes.iter().filter(|outcome| **outcome == Ok(Outcome::Made)).count();
@@ -180,7 +182,7 @@ fn replicas_give_out_the_last_money_once() {
         }))
     };
     let outcomes = wait(async {
-        join_all((0..60).map(|number| replicas[number % 3].store.commit(reserve(number)))).await
+        join_all((0..60).map(|number| commit(&replicas[number % 3].store, reserve(number)))).await
     });
     let made = outcomes.iter().filter(|outcome| **outcome == Ok(Outcome::Made)).count();
     let refused = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Exhausted(_)))).count();
@@ -218,7 +220,7 @@ fn a_replica_that_has_missed_commits_takes_no_more_submits() {
         for id in ["a", "b", "c"] {
             assert_eq!(one.store.commit(claim(id)).await, Ok(Outcome::Made));
         }
-        other.store.catch_up().await.expect("a look");
+        look(&other).await;
     });
     assert_eq!(one.store.health(), StoreHealth::Writable);
     let StoreHealth::Unwritable(fault) = other.store.health() else { panic!("it goes on") };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::harness::calls::{Dechunk, bearer, generate, poll, submit, task};
 use crate::harness::message::{Message, read_body, read_head};
+use crate::harness::reached::reached_after;
 use crate::harness::{PATIENCE, Upstream, answer, eventually, let_pass, message};
 
 /// Makes tasks that run for ever, and answers the rest: with a stream of events, an echo, or at once.
@@ -94,9 +95,29 @@ pub(crate) struct ClientCounts {
     tasks: AtomicUsize,
     streams: AtomicUsize,
     tunnels: AtomicUsize,
+    /// Answers that the database is away, where replicas may say so for a moment.
+    away: Option<AtomicUsize>,
 }
 
 impl ClientCounts {
+    /// Clients of replicas: one without processor time may say that the database is away, and is asked again.
+    pub(crate) fn of_replicas() -> Self {
+        Self { away: Some(AtomicUsize::default()), ..Self::default() }
+    }
+
+    /// Number of the answers that the database is away.
+    pub(crate) fn away(&self) -> usize {
+        self.away.as_ref().map_or(0, |away| away.load(Ordering::Relaxed))
+    }
+
+    /// The answer to a request about a task, which needs the store.
+    fn reached(&self, mut ask: impl FnMut() -> Message) -> Message {
+        let Some(counted) = &self.away else { return ask() };
+        let (got, away) = reached_after(ask);
+        counted.fetch_add(away, Ordering::Relaxed);
+        got
+    }
+
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
@@ -158,14 +179,18 @@ impl ClientCounts {
     fn tasks(&self, address: SocketAddr) {
         let mut kept = RawConnection::open(address).expect("a connection");
         while self.goes_on() {
-            let made = kept.ask(&submit()).expect("an answer");
+            let made = self.reached(|| {
+                let made = kept.ask(&submit()).expect("an answer");
+                if made.field("connection").as_deref() == Some("close") {
+                    kept = RawConnection::open(address).expect("a connection");
+                }
+                made
+            });
             assert_eq!(made.status(), 200, "{}{}", made.head, made.text());
-            if made.field("connection").as_deref() == Some("close") {
-                kept = RawConnection::open(address).expect("a connection");
-            }
             let id = made.json()["output"]["task_id"].as_str().expect("an id").to_owned();
-            let got =
-                RawConnection::open(address).and_then(|mut line| line.ask(&poll(&id))).expect("an answer");
+            let got = self.reached(|| {
+                RawConnection::open(address).and_then(|mut line| line.ask(&poll(&id))).expect("an answer")
+            });
             assert!(is_known(&got), "{id}: {}{}", got.head, got.text());
             self.tasks.fetch_add(1, Ordering::Relaxed);
         }

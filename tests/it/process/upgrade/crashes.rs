@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clients::{RawConnection, is_known, upstream};
 use super::{place, serve, take_over};
-use crate::harness::calls::{bearer, poll, submit};
+use crate::harness::calls::{bearer, generate, poll, submit};
 use crate::harness::{client, eventually, let_pass, message};
 use crate::process::Process;
 
@@ -87,15 +87,19 @@ fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
     received.len()
 }
 
-fn read_back(folder: &Path, survivor: Process, received: &BTreeSet<String>, kills_new: bool) {
-    if kills_new && survivor.printed().contains("has taken over") {
-        // The old process drains, and no other serves. It is ended and started again, as a service manager does.
-        drop(survivor);
-        let mut anew = serve(folder);
-        return all_are_known(anew.address(), received);
+fn read_back(folder: &Path, mut survivor: Process, received: &BTreeSet<String>, kills_new: bool) {
+    let address = survivor.address();
+    let mut is_followed = false;
+    // An old process that was followed tells so a moment later.
+    eventually("the survivor serves, or was followed", || {
+        is_followed = kills_new && survivor.printed().contains("has taken over");
+        let asked = || RawConnection::open(address).and_then(|mut line| line.ask(&generate("{}")));
+        is_followed || asked().is_ok_and(|got| got.complete && got.status() == 200)
+    });
+    if !is_followed {
+        all_are_known(address, received);
     }
-    let mut survivor = survivor;
-    all_are_known(survivor.address(), received);
+    // One that was followed drains, and no other serves. It is ended and started again, as a service manager does.
     drop(survivor);
     let mut anew = serve(folder);
     all_are_known(anew.address(), received);
