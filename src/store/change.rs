@@ -15,6 +15,7 @@ use super::tenant_event::EndReport;
 use super::{
     EarlierSecrets, Entry, KeyDetails, KeyRecord, KeyUse, TaskRecord, TenantRecord, TokenSecret, UploadRecord,
 };
+use crate::usage::Terms;
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,9 +134,9 @@ impl Change {
     /// The tenant whose money the change may move.
     pub(super) fn payer(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Settle { entry, report: _ } | Self::Enter(entry) => {
-                entry.charge.amount.is_some().then_some(&entry.tenant)
-            }
+            // An end without a price frees what was held, too.
+            Self::Settle { entry, report: _ } => Some(&entry.tenant),
+            Self::Enter(entry) => entry.charge.amount.is_some().then_some(&entry.tenant),
             Self::Reserve(hold) => Some(&hold.tenant),
             Self::Free { tenant, .. } => Some(tenant),
             Self::Rename { former: _, name } => Some(name),
@@ -167,6 +168,35 @@ impl Change {
     /// The entry that the change is to write.
     pub(super) fn entry(&self) -> Option<&Entry> {
         if let Self::Enter(entry) | Self::Settle { entry, .. } = self { Some(entry) } else { None }
+    }
+
+    /// The prices of the task that the change gives an owner.
+    pub(super) fn terms(&self) -> Option<&Terms> {
+        let task = match self {
+            Self::Claim { task, .. } => task,
+            Self::Adopt(adoption) => &adoption.task,
+            Self::Reserve(_)
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
+            | Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Settle { .. }
+            | Self::Enter(_)
+            | Self::Deliver(_)
+            | Self::Hide { .. }
+            | Self::KeepUpload { .. }
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. }
+            | Self::ChangeKey { .. }
+            | Self::RevokeKey { .. }
+            | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
+            | Self::NoteUses(_)
+            | Self::Rename { .. }
+            | Self::Audit(_) => return None,
+        };
+        task.facts.terms.as_deref()
     }
 
     /// True if the change needs the ledger, or the keys, in one order with those of other replicas.
@@ -322,31 +352,30 @@ impl Change {
         logged
     }
 
-    /// The change as it is stored, with what a client chooses cut to its longest length; `None` if an id is too long.
-    pub(super) fn to_be_stored(&self) -> Option<Self> {
-        let mut stored = self.clone();
-        match &mut stored {
+    /// Cuts what a client chooses to its longest length; false if an id is too long to be stored.
+    pub(super) fn fit(&mut self) -> bool {
+        match self {
             Self::Adopt(adoption) => {
-                if adoption.task.id().len() > MOST_ID_BYTES {
-                    return None;
-                }
                 if adoption.task.is_long() {
                     Arc::make_mut(&mut Arc::make_mut(adoption).task).shorten();
                 }
+                adoption.task.id().len() <= MOST_ID_BYTES
             }
             Self::Claim { task, .. } => {
-                if task.id().len() > MOST_ID_BYTES {
-                    return None;
-                }
                 if task.is_long() {
                     Arc::make_mut(task).shorten();
                 }
+                task.id().len() <= MOST_ID_BYTES
+            }
+            Self::Settle { entry, report: _ } | Self::Enter(entry) => {
+                if entry.is_long() {
+                    Arc::make_mut(entry).shorten();
+                }
+                true
             }
             Self::KeepUpload { upload, .. } => {
-                if upload.directory.len() > MOST_ID_BYTES {
-                    return None;
-                }
                 upload.shorten();
+                upload.directory.len() <= MOST_ID_BYTES
             }
             Self::Begin(_)
             | Self::Release(_)
@@ -354,8 +383,6 @@ impl Change {
             | Self::Reserve(_)
             | Self::Free { .. }
             | Self::LoseHold { .. }
-            | Self::Settle { .. }
-            | Self::Enter(_)
             | Self::Deliver(_)
             | Self::Hide { .. }
             | Self::CreateKey(_)
@@ -366,8 +393,7 @@ impl Change {
             | Self::KeepSecret { .. }
             | Self::NoteUses(_)
             | Self::Audit(_)
-            | Self::Rename { .. } => {}
+            | Self::Rename { .. } => true,
         }
-        Some(stored)
     }
 }

@@ -23,7 +23,7 @@ impl Store {
     ///
     /// # Errors
     /// Why the change was not written in time.
-    pub async fn commit(&self, change: Change) -> Result<Outcome, CommitFault> {
+    pub async fn commit(&self, mut change: Change) -> Result<Outcome, CommitFault> {
         if !change.outlasts_outage() && self.exchange.is_away() {
             return Err(CommitFault::NotMade(self.away()));
         }
@@ -31,16 +31,18 @@ impl Store {
         if replayed == Replayed::AtOnce {
             self.replay(&change);
         }
-        let written = match change.to_be_stored() {
-            None => Err(CommitFault::NotMade(self.state.because(StoreCause::TooLarge))),
-            Some(stored) => match change.secret_of() {
+        let written = if change.fit() {
+            let stored = change.clone();
+            match change.secret_of() {
                 Some(key_id) => self.write_secret(Arc::clone(key_id), stored).await,
                 None => match self.state.access.spool().filter(|_| task_of(&stored).is_some()) {
                     // Boxed, as it is rare and its future is large.
                     Some(spool) => Box::pin(self.write_or_spool(stored, spool)).await,
                     None => self.write(stored, None).await,
                 },
-            },
+            }
+        } else {
+            Err(CommitFault::NotMade(self.state.because(StoreCause::TooLarge)))
         };
         if let (Change::Claim { .. }, Err(_)) = (&change, &written) {
             self.exchange.note_backlog(true);
@@ -64,8 +66,10 @@ impl Store {
 
     /// Makes a change that nobody waits for, and that must not be lost while the process lives: it waits where the queue has
     /// no room.
-    pub fn defer(&self, change: Change) {
-        let Some(change) = change.to_be_stored() else { return };
+    pub fn defer(&self, mut change: Change) {
+        if !change.fit() {
+            return;
+        }
         // A closed store takes no change; the next start judges what is open.
         if let Ok(Some(unqueued)) = self.queue(QueuedChange::unawaited(change)) {
             self.state.defer(unqueued.change);
@@ -80,10 +84,11 @@ impl Store {
     }
 
     /// [`Store::ride`], with something that is kept until the change counts, or is lost.
-    pub fn ride_with(&self, change: Change, kept: Option<impl fmt::Debug + Send + 'static>) -> bool {
+    pub fn ride_with(&self, mut change: Change, kept: Option<impl fmt::Debug + Send + 'static>) -> bool {
+        let fits = change.fit();
         let kept = kept.map(|kept| Box::new(kept) as Box<dyn fmt::Debug + Send>);
         let queued = QueuedChange { _kept: kept, ..QueuedChange::unawaited(change) };
-        let is_queued = matches!(self.queue(queued), Ok(None));
+        let is_queued = fits && matches!(self.queue(queued), Ok(None));
         if !is_queued {
             self.state.count_lost();
         }
@@ -97,9 +102,12 @@ impl Store {
     /// Why the change was not written in time.
     pub async fn commit_with(
         &self,
-        change: Change,
+        mut change: Change,
         kept: Option<impl fmt::Debug + Send + 'static>,
     ) -> Result<Outcome, CommitFault> {
+        if !change.fit() {
+            return Err(CommitFault::NotMade(self.state.because(StoreCause::TooLarge)));
+        }
         self.write(change, kept.map(|kept| Box::new(kept) as Box<dyn fmt::Debug + Send>)).await
     }
 

@@ -46,6 +46,14 @@ impl Engine {
         }
     }
 
+    /// True if other replicas write to the store too.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Embedded(_) => false,
+            Self::Shared(_) => true,
+        }
+    }
+
     /// Number of commits that are sent again to a database that has lost them.
     pub(super) fn kept_commits(&self) -> usize {
         match self {

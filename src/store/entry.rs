@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::{MOST_MODEL_BYTES, shorten};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::Units;
 use crate::usage::Charge;
@@ -82,6 +83,19 @@ impl Entry {
     /// The operation of a task's entry, by whether the task was submitted in the unified dialect.
     pub const fn task_operation(is_unified: bool) -> &'static str {
         if is_unified { Operation::VideoCreate.name() } else { Operation::Submit.name() }
+    }
+
+    /// True if a name that a client or the upstream chooses is longer than the store takes it.
+    pub(super) fn is_long(&self) -> bool {
+        [&self.model, &self.status, &self.class].into_iter().any(|name| name.len() > MOST_MODEL_BYTES)
+    }
+
+    /// Cuts the names that a client or the upstream chooses to their longest length: an index of PostgreSQL takes none of
+    /// some thousand bytes.
+    pub(super) fn shorten(&mut self) {
+        for name in [&mut self.model, &mut self.status, &mut self.class] {
+            shorten(name, MOST_MODEL_BYTES);
+        }
     }
 }
 

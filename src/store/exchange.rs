@@ -145,6 +145,14 @@ impl Exchange {
         }
     }
 
+    /// The other replicas that may live still, though they have no connection just now.
+    pub(super) fn lately_heard(&self, now: Instant) -> Vec<Replica> {
+        match &self.0 {
+            ExchangeKind::Local(_) => Vec::new(),
+            ExchangeKind::Shared(exchange) => exchange.lately_heard(now),
+        }
+    }
+
     /// The time since which the database has not answered; `None` while it does.
     pub fn away_since(&self, now: Instant) -> Option<Instant> {
         match &self.0 {

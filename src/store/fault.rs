@@ -75,6 +75,8 @@ pub enum StoreCause {
     Failed(Box<str>),
     /// The database of a shared store can't be reached, or does not do what it is asked.
     Unreachable(Box<str>),
+    /// Another replica's transaction had locks that this one wanted, and wanted its locks.
+    Crossed,
     /// The tables of a shared store do not take a change.
     Refused(Box<str>),
     /// There is no file to be copied.
@@ -164,6 +166,9 @@ impl fmt::Display for StoreCause {
             StoreCause::Unreachable(detail) => {
                 write!(f, "can't be used ({detail}): look at the database and at the network to it")
             }
+            StoreCause::Crossed => f.write_str(
+                "was wanted by two replicas at once, again and again: look at what else writes to the database",
+            ),
             StoreCause::Refused(detail) => write!(f, "does not take a change ({detail})"),
             StoreCause::Missing => f.write_str("does not exist: name the file that store.path named before"),
             StoreCause::Used => f.write_str(
@@ -278,6 +283,7 @@ impl From<SqlFault> for StoreCause {
         match fault {
             SqlFault::Embedded(error) => StoreCause::from(error),
             SqlFault::Shared(_) if fault.is_of_change() => StoreCause::Refused(fault.to_string().into()),
+            SqlFault::Shared(_) if fault.is_crossed() => StoreCause::Crossed,
             SqlFault::Shared(_) | SqlFault::TimedOut => StoreCause::Unreachable(fault.to_string().into()),
             SqlFault::Batch(_) | SqlFault::Malformed | SqlFault::Io(_) => {
                 StoreCause::Failed(fault.to_string().into())

@@ -164,7 +164,7 @@ impl Store {
         }
         let (positions, has_money) = engine.transact(|database| {
             writers::lock_all_money(database)?;
-            writers::lose_of_dead(database, SystemTime::now())?;
+            writers::lose_of_dead(database, &[], SystemTime::now())?;
             recover_sums(database, path)?;
             state.mirrors.names.set(entry_rows::former_names(database)?);
             let started = (log::positions(database)?, read_standings(database, &state, zone)?);

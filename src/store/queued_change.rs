@@ -4,7 +4,11 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 
-use super::fault::StoreFault;
+use super::fault::{StoreCause, StoreFault};
+use super::sql::apply::apply;
+use super::sql::database::Database;
+use super::sql::fault::Result as SqlResult;
+use super::sql::ledger::LedgerWriter;
 use super::withdrawal::Withdrawable;
 use super::{Change, Outcome};
 
@@ -40,6 +44,26 @@ impl QueuedChange {
             let _ = reply.send(answer);
         }
     }
+}
+
+/// Applies changes in their order, each with its outcome.
+pub(super) fn apply_all(
+    database: Database<'_>,
+    ledger: &mut LedgerWriter,
+    waiting: &mut [QueuedChange],
+) -> SqlResult<Vec<Result<Outcome, StoreCause>>> {
+    let mut outcomes = Vec::with_capacity(waiting.len());
+    for QueuedChange { change, withdrawable, .. } in waiting {
+        match apply(database, ledger, change, withdrawable.as_deref_mut()) {
+            Ok(outcome) => outcomes.push(Ok(outcome)),
+            // A change that the tables refuse must not keep the others waiting.
+            Err(fault) if fault.is_of_change() && database.outlives_faults() => {
+                outcomes.push(Err(fault.into()))
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(outcomes)
 }
 
 /// True if nobody hears the outcome of a change any more.

@@ -214,9 +214,9 @@ impl StoreState {
         }
     }
 
-    /// Tenants whose money another process has changed.
-    pub(super) fn outdated(&self) -> Vec<Arc<str>> {
-        self.outdated.lock().clone()
+    /// Takes the tenants whose money another process has changed.
+    pub(super) fn take_outdated(&self) -> Vec<Arc<str>> {
+        std::mem::take(&mut *self.outdated.lock())
     }
 
     pub(super) fn has_outdated(&self) -> bool {
@@ -244,11 +244,6 @@ impl StoreState {
 
     pub(super) fn deferred_count(&self) -> usize {
         self.deferred.lock().len()
-    }
-
-    /// Takes the money of tenants for up to date.
-    pub(super) fn forget_outdated(&self, tenants: &[Arc<str>]) {
-        self.outdated.lock().retain(|tenant| !tenants.contains(tenant));
     }
 
     pub(super) fn set_lost_costs_hold(&self, costs: bool) {

@@ -12,14 +12,12 @@ use super::engine::Engine;
 use super::exchange::Exchange;
 use super::fault::StoreCause;
 use super::group_commit::RecentBatches;
-use super::queued_change::{QueuedChange, is_unheard};
+use super::queued_change::{QueuedChange, apply_all, is_unheard};
 use super::shared::kept_commits::{CommitRows, WrittenCommit};
 use super::shared::spool::task_of;
 use super::shared::writers;
-use super::sql::apply::{apply, lock_in_order};
-use super::sql::database::Database;
+use super::sql::apply::lock_in_order;
 use super::sql::expiry::{self, ExpiredRows};
-use super::sql::fault::Result as SqlResult;
 use super::sql::ledger::LedgerWriter;
 use super::sql::rows;
 use super::state::{LearntStatuses, StoreState};
@@ -42,6 +40,8 @@ pub(super) struct StoreWriter {
     ledger: LedgerWriter,
     /// Statuses to be written with the next commits.
     learnt: LearntStatuses,
+    /// Tenants whose money another process has changed, until it is read.
+    outdated: Vec<Arc<str>>,
     /// Rows that had expired at this time, in milliseconds since 1970, are deleted.
     tidied: i64,
     retry_at: Option<Instant>,
@@ -74,6 +74,7 @@ impl StoreWriter {
             batches: RecentBatches::default(),
             ledger: LedgerWriter::new(bounds.zone),
             learnt: LearntStatuses::default(),
+            outdated: Vec::new(),
             tidied: i64::MIN,
             retry_at: is_full.then(|| now + RETRY),
             tick_at: now + TICK,
@@ -182,7 +183,7 @@ impl StoreWriter {
         let state = Arc::clone(&self.state);
         state.gate.want_awaited(true);
         self.take();
-        let free = self.most_per_commit - self.waiting.len();
+        let free = self.most_per_commit.saturating_sub(self.waiting.len());
         if free > 0 && self.has_only_riders() {
             tokio::select! {
                 () = state.gate.wait_as_rider(free, || self.queue.len()) => {}
@@ -211,14 +212,15 @@ impl StoreWriter {
             || !self.undos.is_empty()
             || !self.learnt.is_empty()
             || self.tidied != self.state.tidy_at()
+            || !self.outdated.is_empty()
             || self.state.has_outdated()
             || self.state.has_deferred()
     }
 
     fn write(&mut self) {
-        // Before what waits: a slot that was freed is free for the submit that comes next.
-        let free = self.most_per_commit.saturating_sub(self.waiting.len());
-        let deferred = std::iter::from_fn(|| self.state.take_deferred()).take(free);
+        // Before what waits: a slot that was freed is free for the submit that comes next. Beside a full commit, too: the
+        // queue may never be shorter.
+        let deferred = std::iter::from_fn(|| self.state.take_deferred()).take(self.most_per_commit);
         let deferred: Vec<QueuedChange> = deferred.map(QueuedChange::unawaited).collect();
         if !deferred.is_empty() {
             // One of them may undo a hold or a key that waits here still: whoever wanted that one has gone.
@@ -234,7 +236,7 @@ impl StoreWriter {
         let due = Instant::now() >= self.tick_at;
         let (connection, is_doubtful) = (self.exchange.connection(), self.exchange.is_doubtful());
         let done = if self.has_work() || self.retry_at.is_some() {
-            self.commit()
+            self.commit_apart()
         } else if due || is_doubtful {
             self.engine.must_reopen(is_doubtful).and_then(|must| if must { self.commit() } else { Ok(()) })
         } else {
@@ -265,10 +267,30 @@ impl StoreWriter {
         }
     }
 
+    /// Commits the changes, and before them what has expired: it may be anybody's money, and others lock that of the changes
+    /// in one order.
+    fn commit_apart(&mut self) -> Result<(), StoreCause> {
+        if self.engine.is_shared() && self.tidied != self.state.tidy_at() {
+            let waiting = std::mem::take(&mut self.waiting);
+            let done = self.commit();
+            self.waiting = waiting;
+            done?;
+        }
+        match self.commit() {
+            // The other transaction, which got the locks, ends by itself.
+            Err(StoreCause::Crossed) => self.commit(),
+            done => done,
+        }
+    }
+
     /// Commits the changes that were not withdrawn. After a failure they wait, and can be withdrawn again.
     fn commit(&mut self) -> Result<(), StoreCause> {
         let stage = |queued: &QueuedChange| queued.withdrawable.as_ref().map(|part| part.stage.clone());
         self.waiting.retain(|queued| stage(queued).is_none_or(|stage| stage.take()));
+        // Marks that come from now on may be of changes that this commit does not see.
+        let marked = self.state.take_outdated().into_iter();
+        let new: Vec<_> = marked.filter(|tenant| !self.outdated.contains(tenant)).collect();
+        self.outdated.extend(new);
         let done = self.write_all();
         if done.is_err() {
             self.ledger.clear();
@@ -281,7 +303,8 @@ impl StoreWriter {
         let target = self.state.tidy_at();
         let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let began = Instant::now();
-        let outdated = self.state.outdated();
+        let lately_heard = self.exchange.lately_heard(std::time::Instant::now());
+        let outdated = self.outdated.clone();
         let Self { engine, state, ledger, waiting, undos, learnt, .. } = self;
         if engine.begin()? {
             // The ledger's writer remembers rows, such as numbers of names, which a new primary may lack.
@@ -297,7 +320,7 @@ impl StoreWriter {
             ledger.lost_costs_hold = state.lost_costs_hold();
             ledger.subscriptions = state.subscriptions.load_full();
             ledger.read_ahead(database, waiting.iter().filter_map(|queued| queued.change.hold()))?;
-            ledger.number_names(database, waiting.iter().filter_map(|queued| queued.change.entry()))?;
+            ledger.number_names(database, waiting.iter().map(|queued| &queued.change))?;
             let outcomes = apply_all(database, ledger, waiting)?;
             for id in &ids {
                 if let Some((claimed_at, status)) = learnt.get(id) {
@@ -308,7 +331,7 @@ impl StoreWriter {
             if !is_tidied && database.may_tidy()? {
                 deleted = expiry::delete_expired(database, ledger, &state.moved, target, kept, MOST_RIDERS)?;
                 if database.is_shared() {
-                    writers::lose_of_dead(database, state.now())?;
+                    writers::lose_of_dead(database, &lately_heard, state.now())?;
                     writers::trim_log(database)?;
                 }
             }
@@ -350,7 +373,7 @@ impl StoreWriter {
             written => written?,
         };
         self.state.set_standings(standings);
-        self.state.forget_outdated(&outdated);
+        self.outdated.clear();
         self.state.count_commit(began.elapsed());
         self.batches.note(self.waiting.len());
         self.new_rows += self.waiting.len();
@@ -409,7 +432,14 @@ impl StoreWriter {
         let claimed = |queued: &QueuedChange| spool.and_then(|_| task_of(&queued.change));
         let claims: Vec<Arc<str>> = self.waiting.iter().filter_map(claimed).collect();
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
-            queued.answer(outcome.map_err(|cause| self.state.because(cause)));
+            let answer = outcome.map_err(|cause| self.state.because(cause));
+            if let Err(fault) = &answer
+                && queued.is_rider()
+            {
+                let entry = queued.change.entry().map(|entry| entry.source.label(&entry.account));
+                tracing::error!(entry, "{fault}: the change is lost");
+            }
+            queued.answer(answer);
         }
         if let Some(spool) = spool.filter(|spool| spool.has_claims()) {
             spool.remove(&claims);
@@ -444,26 +474,6 @@ impl StoreWriter {
         }
         self.state.set_fault(fault.cause);
     }
-}
-
-/// Applies changes in their order, each with its outcome.
-fn apply_all(
-    database: Database<'_>,
-    ledger: &mut LedgerWriter,
-    waiting: &mut [QueuedChange],
-) -> SqlResult<Vec<Result<Outcome, StoreCause>>> {
-    let mut outcomes = Vec::with_capacity(waiting.len());
-    for QueuedChange { change, withdrawable, .. } in waiting {
-        match apply(database, ledger, change, withdrawable.as_deref_mut()) {
-            Ok(outcome) => outcomes.push(Ok(outcome)),
-            // A change that the tables refuse must not keep the others waiting.
-            Err(fault) if fault.is_of_change() && database.outlives_faults() => {
-                outcomes.push(Err(fault.into()))
-            }
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok(outcomes)
 }
 
 /// Statuses, and expired rows, that a commit has beside its changes.

@@ -11,6 +11,7 @@ use super::super::access::Access;
 use super::super::embedded::engine::EmbeddedEngine;
 use super::super::embedded::file::{self, LockedFile};
 use super::super::keyed_submit::KeyedSubmit;
+use super::super::sql::database::Database;
 use super::super::withdrawal::{ChangeStage, GivenUp, Withdrawable};
 use super::*;
 

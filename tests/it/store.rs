@@ -7,6 +7,7 @@ mod backup;
 mod copy;
 mod crash;
 mod days;
+mod disturbed;
 mod figures;
 mod full;
 mod holds;

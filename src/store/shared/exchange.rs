@@ -161,6 +161,10 @@ impl SharedExchange {
         self.peers.lock().away_since(now)
     }
 
+    pub(in crate::store) fn lately_heard(&self, now: Instant) -> Vec<Replica> {
+        self.peers.lock().lately_heard(now)
+    }
+
     pub(in crate::store) fn others(&self, now: Instant) -> usize {
         self.peers.lock().others(now)
     }

@@ -193,7 +193,9 @@ impl LogFollower {
             }
             for row in &rows {
                 let (writer, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-                let known = self.start.positions.get(&writer).copied().unwrap_or_default();
+                // A writer that was unknown may have begun long before this replica, and have been silent since.
+                let known = self.start.positions.get(&writer).copied();
+                let known = known.map_or_else(|| row.try_get(3), Ok)?;
                 if number != known + 1 && !self.progress.is_left_behind.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         "{}: this replica has missed what others did, as it was cut off for more than an hour: restart it",

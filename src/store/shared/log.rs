@@ -57,9 +57,11 @@ pub(super) fn append(database: Database<'_>, writer: i64, number: i64, body: &[u
     database.post(insert, values![writer, number, body])
 }
 
-/// True if a commit is in the log.
+/// True if a commit is in the log, or was deleted from it for its age.
 pub(super) fn has(database: Database<'_>, writer: i64, number: i64) -> Result<bool> {
-    database.exists("SELECT 1 FROM changes WHERE writer = ?1 AND number = ?2", values![writer, number])
+    let select = "SELECT 1 FROM changes WHERE writer = ?1 AND number = ?2
+                  UNION ALL SELECT 1 FROM writers WHERE id = ?1 AND trimmed_to >= ?2";
+    database.exists(select, values![writer, number])
 }
 
 /// The numbers of all writers' last commits, as this transaction sees them.

@@ -80,6 +80,14 @@ impl Peers {
         (is_late || !self.is_connected).then_some(self.answered)
     }
 
+    /// The other replicas that may live still, as they were heard within [`GRACE`]; after an outage the time counts from the
+    /// first answer of the database.
+    pub(super) fn lately_heard(&self, now: Instant) -> Vec<Replica> {
+        let seen = self.away_since(now).unwrap_or(now);
+        let is_late = |heard: &Heard| seen.saturating_duration_since(heard.at) < GRACE;
+        self.heard.iter().filter(|(_, heard)| is_late(heard)).map(|(replica, _)| *replica).collect()
+    }
+
     /// Number of other replicas that live. A replica that is cut off itself counts those that lived before.
     pub(super) fn others(&self, now: Instant) -> usize {
         let seen = self.away_since(now).unwrap_or(now);
@@ -92,6 +100,8 @@ pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// Longest time for the answer to a heartbeat.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_millis(1_250);
+/// Time in which a replica that has lost its connections is back, or has ended.
+const GRACE: Duration = Duration::from_secs(30);
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -125,6 +135,25 @@ mod tests {
         assert_eq!(peers.others(at(3_000)), 1);
         // Cut off from the database, a replica does not take the others for dead.
         assert_eq!(peers.others(at(60_000)), 2);
+    }
+
+    #[test]
+    fn who_was_heard_lately_may_live_still() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut peers = Peers::new(1, start);
+        peers.answered(at(0));
+        assert!(peers.heard(2, true, at(0)));
+        (1..=29).for_each(|second| peers.answered(at(second)));
+        assert_eq!(peers.lately_heard(at(29)), [2]);
+        peers.answered(at(30));
+        assert!(peers.lately_heard(at(30)).is_empty());
+        // An outage does not count, however long it is.
+        assert!(peers.heard(3, true, at(31)));
+        (31..=32).for_each(|second| peers.answered(at(second)));
+        assert_eq!(peers.lately_heard(at(1_000)), [3]);
+        peers.answered(at(1_000));
+        assert_eq!(peers.lately_heard(at(1_029)), [3]);
     }
 
     #[test]

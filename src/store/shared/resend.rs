@@ -32,7 +32,7 @@ enum Pace {
 }
 
 fn write(session: &Session, zone: Zone, writer: i64, commit: &KeptCommit, pace: Pace) -> Result<usize> {
-    session.batch("BEGIN")?;
+    session.begin()?;
     let database = Database::Shared(session);
     let written = apply_rows(session, zone, &commit.rows, pace).and_then(|lost| {
         log::append(database, writer, commit.number, &commit.body)?;

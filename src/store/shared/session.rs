@@ -83,15 +83,28 @@ impl Session {
         self.run(self.client.batch_execute(statements))
     }
 
+    /// Begins a transaction that writes. Each statement sees what was committed before it, and so what its locks have waited
+    /// for, whatever the role's default is.
+    pub(in crate::store) fn begin(&self) -> Result<()> {
+        self.batch("BEGIN ISOLATION LEVEL READ COMMITTED")
+    }
+
     /// Waits for the outcome of all statements that were posted.
     pub(in crate::store) fn settle(&self) -> Result<()> {
         let posted = self.posted.take();
-        let mut first = Ok(());
-        for statement in posted {
-            let done = self.run(statement).map(drop);
-            first = first.and(done);
+        if posted.is_empty() {
+            return Ok(());
         }
-        first
+        let mut first = Ok(());
+        // All have one deadline: a database that is halted answers none of them.
+        let settled = self.run(async {
+            for statement in posted {
+                let done = statement.await.map(drop);
+                first = std::mem::replace(&mut first, Ok(())).and(done);
+            }
+            Ok(())
+        });
+        first.map_err(SqlFault::Shared).and(settled)
     }
 
     /// Commits, and waits for all statements that were posted. All are sent at once, and take one round trip. Returns the

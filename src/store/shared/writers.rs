@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::store::fault::StoreCause;
+use crate::store::replica::Replica;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result;
 use crate::store::sql::row::Row;
@@ -25,16 +26,18 @@ impl WriterRow {
         Ok(id.unwrap_or_default())
     }
 
-    /// The number of the writer's last commit that the database has. Where the row is gone, as that of a writer that was cut
-    /// off or lost in a fail-over, it is inserted again: commits up to `trimmed_to` are not sent again then.
+    /// The number of the writer's last commit that the database has. Where the row is gone, as a fail-over loses it, it is
+    /// inserted again: commits up to `trimmed_to` are not sent again then. `may_be_trimmed`: the row may have been deleted for
+    /// its age, behind commits that have landed.
     ///
     /// # Errors
-    /// Another writer has got the number, which the database had forgotten.
+    /// Another writer has got the number, which the database had forgotten; or nobody knows what has landed.
     pub(super) fn last_or_insert(
         &self,
         database: Database<'_>,
         id: i64,
         trimmed_to: i64,
+        may_be_trimmed: bool,
     ) -> std::result::Result<i64, StoreCause> {
         let select = "SELECT name, started_at,
                              greatest(trimmed_to, coalesce((SELECT max(number) FROM changes WHERE writer = id), 0))
@@ -46,6 +49,7 @@ impl WriterRow {
                 "it has gone back, and has given this replica's number to another one: restart this one"
                     .into(),
             )),
+            None if may_be_trimmed => Err(StoreCause::LeftBehind),
             None => {
                 let insert = "INSERT INTO writers (id, name, started_at, trimmed_to) VALUES (?1, ?2, ?3, ?4)";
                 database.execute(insert, values![id, &self.name, self.started_at, trimmed_to])?;
@@ -59,19 +63,36 @@ impl WriterRow {
     }
 }
 
-/// Takes the answers of submits for lost whose replicas have ended.
-pub(in crate::store) fn lose_of_dead(database: Database<'_>, now: SystemTime) -> Result<()> {
-    holds::lose_all(database, &is_dead("holds.writer"), now)?;
-    idempotency::lose_all(database, &is_dead("keyed_submits.writer"), now)
+/// Takes the answers of submits for lost whose replicas have ended. Replicas that were heard lately may live, and their
+/// submits run: after a fail-over nobody has a lock until it is connected again.
+pub(in crate::store) fn lose_of_dead(
+    database: Database<'_>,
+    lately_heard: &[Replica],
+    now: SystemTime,
+) -> Result<()> {
+    let heard: Vec<String> = lately_heard.iter().map(Replica::to_string).collect();
+    let heard = heard.join(", ");
+    let has_ended = |writer| {
+        let is_silent =
+            if heard.is_empty() { "TRUE".to_owned() } else { format!("{writer} NOT IN ({heard})") };
+        format!("{is_silent} AND {}", is_dead(writer))
+    };
+    holds::lose_all(database, &has_ended("holds.writer"), now)?;
+    idempotency::lose_all(database, &has_ended("keyed_submits.writer"), now)
 }
 
-/// Deletes commits that every replica has had the time to read, a bounded number of them.
+/// Deletes commits that every replica has had the time to read, a bounded number of them. The last one of a writer stays for
+/// longer: a replica that was cut off sees by it which of its commits have landed.
 pub(in crate::store) fn trim_log(database: Database<'_>) -> Result<()> {
-    let kept = LOG_KEPT.as_secs();
+    let (kept, last_kept) = (LOG_KEPT.as_secs(), LAST_KEPT.as_secs());
     let delete = format!(
         "WITH gone AS (
              DELETE FROM changes WHERE (writer, number) IN (
-                 SELECT writer, number FROM changes WHERE at < now() - interval '{kept} seconds'
+                 SELECT writer, number FROM changes AS old WHERE at < now() - interval '{kept} seconds' AND (
+                     at < now() - interval '{last_kept} seconds' OR EXISTS (
+                         SELECT 1 FROM changes AS later WHERE later.writer = old.writer AND later.number > old.number
+                     )
+                 )
                  ORDER BY at LIMIT {MOST_TRIMMED}
              ) RETURNING writer, number
          )
@@ -100,9 +121,10 @@ pub(super) fn living(database: Database<'_>) -> Result<Vec<i64>> {
     database.all(&select, &[], |row| row.integer(0))
 }
 
-/// Keeps others from writing money until the end of the transaction.
+/// Keeps others from writing money until the end of the transaction. The tables come in the order in which most commits
+/// write to them.
 pub(in crate::store) fn lock_all_money(database: Database<'_>) -> Result<()> {
-    let lock = "LOCK TABLE balances, holds, days_spent, entries IN SHARE ROW EXCLUSIVE MODE";
+    let lock = "LOCK TABLE holds, entries, days_spent, balances IN SHARE ROW EXCLUSIVE MODE";
     database.execute(lock, &[]).map(drop)
 }
 
@@ -120,7 +142,9 @@ fn is_dead(writer: &str) -> String {
 /// First number of the locks that writers hold while they live; the second is the writer's own.
 pub(super) const WRITER_LOCKS: i32 = 0x6467_7772;
 /// Time for which a replica may be suspended without having to load anew.
-const LOG_KEPT: Duration = Duration::from_secs(3600);
+pub(super) const LOG_KEPT: Duration = Duration::from_secs(3600);
+/// Time for which the last commit of a writer stays in the log.
+const LAST_KEPT: Duration = Duration::from_secs(48 * 3600);
 /// More than a replica logs in a minute, which is the time between two trims: 45 commits of riders a second, and some 100
 /// of awaited changes.
 const MOST_TRIMMED: u32 = 20_000;

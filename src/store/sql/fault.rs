@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use rusqlite::ErrorCode;
+use tokio_postgres::error::SqlState;
 
 /// Why a statement failed.
 #[derive(Debug)]
@@ -92,14 +93,26 @@ impl SqlFault {
         }
     }
 
+    /// True if the database has ended the transaction for the sake of another one. The same transaction may be made at once.
+    pub(in crate::store) fn is_crossed(&self) -> bool {
+        match self {
+            Self::Shared(error) => error.code().is_some_and(|code| {
+                [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
+            }),
+            Self::Embedded(_) | Self::TimedOut | Self::Io(_) | Self::Batch(_) | Self::Malformed => false,
+        }
+    }
+
     /// True if the change is at fault, and not the database.
     pub(in crate::store) fn is_of_change(&self) -> bool {
         match self {
             Self::Embedded(error) => error.sqlite_error_code().is_some_and(|code| {
                 [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig].contains(&code)
             }),
-            // Data that the tables do not take, and their constraints.
-            Self::Shared(error) => error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23")),
+            // Data that the tables do not take, their constraints, and limits such as the size of a row of an index.
+            Self::Shared(error) => {
+                error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23" | "54"))
+            }
             Self::Batch(_) | Self::Malformed | Self::TimedOut | Self::Io(_) => false,
         }
     }

@@ -51,15 +51,15 @@ pub(in crate::store) fn release(database: Database<'_>, submit: &KeyedSubmit) ->
     Ok(database.execute(delete, values![tenant, operation, key, attempt, ANSWERED])? > 0)
 }
 
-/// Notes that the answer to a submit is lost; false where another try has the key.
+/// Notes that the answer to a submit is lost; false where another try has the key, or the key stays for good.
 pub(in crate::store) fn lose(database: Database<'_>, lost: &LostSubmit) -> Result<bool> {
     let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = &*lost.submit;
     let update = "UPDATE keyed_submits SET state = ?5, sent = ?6, lost_at = ?7
-                  WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4";
+                  WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state < ?8";
     // Texts and numbers have no way to fail.
     let sent = lost.sent.as_ref().and_then(|sent| serde_json::to_string(sent).ok());
     let (sent, lost_at) = (sent.as_deref(), milliseconds(lost.lost_at));
-    let row = values![tenant, operation, key, attempt, UNCLEAR, sent, lost_at];
+    let row = values![tenant, operation, key, attempt, UNCLEAR, sent, lost_at, ANSWERED];
     Ok(database.execute(update, row)? > 0)
 }
 

@@ -12,12 +12,13 @@ use super::known_use::KnownUse;
 use super::row::Row;
 use super::sums;
 use super::value::values;
+use crate::store::Change;
 use crate::store::delivery::Subscriptions;
 use crate::store::entry::{CREDIT, Entry, EntrySource};
 use crate::store::former_names::FormerNames;
 use crate::store::hold::{Hold, Standing};
 use crate::store::timestamp::{milliseconds, time};
-use crate::usage::{Amount, Charge, Zone};
+use crate::usage::{Amount, Charge, Terms, Zone};
 
 /// The writer's knowledge of the ledger.
 #[derive(Debug)]
@@ -292,12 +293,12 @@ impl LedgerWriter {
         Ok(())
     }
 
-    /// Learns the numbers of the names in these entries at once. Each name alone would take two round trips, in which other
-    /// replicas wait for the ledger.
-    pub(in crate::store) fn number_names<'e>(
+    /// Learns the numbers of the names in these changes at once. Each name alone would take two round trips, in which other
+    /// replicas wait for the ledger. New names come in one order: two replicas may number the same ones.
+    pub(in crate::store) fn number_names<'c>(
         &mut self,
         database: Database<'_>,
-        entries: impl Iterator<Item = &'e Entry> + Clone,
+        changes: impl Iterator<Item = &'c Change> + Clone,
     ) -> Result<()> {
         if !database.is_shared() {
             return Ok(());
@@ -305,7 +306,11 @@ impl LedgerWriter {
         if self.ids.len() >= MOST_NAMES {
             self.ids.clear();
         }
-        let mut unknown: Vec<&str> = entries.flat_map(entry_batch::names).collect();
+        let terms: Vec<String> = changes.clone().filter_map(Change::terms).map(Terms::to_string).collect();
+        let mut unknown: Vec<&str> = terms.iter().map(String::as_str).collect();
+        for entry in changes.filter_map(Change::entry) {
+            unknown.extend(entry_batch::names(entry));
+        }
         unknown.retain(|name| !name.is_empty() && !self.ids.contains_key(*name));
         unknown.sort_unstable();
         unknown.dedup();

@@ -10,7 +10,7 @@ use super::database::Database;
 use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
 use super::row::Row;
-use super::value::values;
+use super::value::{Value, values};
 use crate::dashscope::task::Status;
 use crate::store::record::{KeyDetails, KeyRecord, RequestIds, UploadRecord};
 use crate::store::task_record::{TaskFacts, TaskRecord};
@@ -72,8 +72,9 @@ static INSERT_SHARED: LazyLock<String> = LazyLock::new(|| {
 
 /// Hides a task; false where there is no such task.
 pub(in crate::store) fn hide_task(database: Database<'_>, id: &str, claimed_at: SystemTime) -> Result<bool> {
-    let update = "UPDATE tasks SET hidden = 1 WHERE claimed_at = ?1 AND id = ?2";
-    Ok(database.execute(update, values![milliseconds(claimed_at), id])? > 0)
+    let values = values![id, milliseconds(claimed_at)];
+    let (update, values) = of_task(database, HIDE, values);
+    Ok(database.execute(update, values)? > 0)
 }
 
 pub(in crate::store) fn update_status(
@@ -82,8 +83,9 @@ pub(in crate::store) fn update_status(
     claimed_at: SystemTime,
     status: Status,
 ) -> Result<()> {
-    let update = "UPDATE tasks SET status = ?3 WHERE claimed_at = ?1 AND id = ?2";
-    database.post(update, values![milliseconds(claimed_at), id, status.name()])
+    let values = values![id, status.name(), milliseconds(claimed_at)];
+    let (update, values) = of_task(database, UPDATE_STATUS, values);
+    database.post(update, values)
 }
 
 /// Records the end of a task; `None` where it is recorded already, or there is no such task. Returns the address that its
@@ -94,10 +96,36 @@ pub(in crate::store) fn settle_task(
     claimed_at: SystemTime,
     status: &str,
 ) -> Result<Option<Option<Box<str>>>> {
-    let update = "UPDATE tasks SET status = ?3, settled = 1 WHERE claimed_at = ?1 AND id = ?2 AND settled = 0 RETURNING webhook";
     let webhook = |row: Row<'_>| Ok(row.text_or_null(0)?.map(Box::from));
-    database.first(update, values![milliseconds(claimed_at), id, status], webhook)
+    let values = values![id, status, milliseconds(claimed_at)];
+    let (update, values) = of_task(database, SETTLE, values);
+    database.first(update, values, webhook)
 }
+
+/// The statement for the row of a task, with its values, of which the last is the time of the claim. A file, whose index is
+/// one of times, finds the row by it. In a shared store the id does: where an operator has given the task to its owner before
+/// the claim came, the row has another time.
+fn of_task<'s, 'v>(
+    database: Database<'_>,
+    [in_file, in_shared]: [&'s str; 2],
+    values: &'v [Value<'v>],
+) -> (&'s str, &'v [Value<'v>]) {
+    if database.is_shared() { (in_shared, &values[..values.len() - 1]) } else { (in_file, values) }
+}
+
+const HIDE: [&str; 2] = [
+    "UPDATE tasks SET hidden = 1 WHERE claimed_at = ?2 AND id = ?1",
+    "UPDATE tasks SET hidden = 1 WHERE id = ?1",
+];
+const UPDATE_STATUS: [&str; 2] = [
+    "UPDATE tasks SET status = ?2 WHERE claimed_at = ?3 AND id = ?1",
+    "UPDATE tasks SET status = ?2 WHERE id = ?1",
+];
+const SETTLE: [&str; 2] = [
+    "UPDATE tasks SET status = ?2, settled = 1
+     WHERE claimed_at = ?3 AND id = ?1 AND settled = 0 RETURNING webhook",
+    "UPDATE tasks SET status = ?2, settled = 1 WHERE id = ?1 AND settled = 0 RETURNING webhook",
+];
 
 /// Reads all tasks in the order of their claims' commits, which no clock can change.
 pub(in crate::store) fn tasks(database: Database<'_>, mut each: impl FnMut(TaskRecord)) -> Result<()> {
