@@ -162,14 +162,21 @@ impl Store {
         if let Some(spool) = state.access.spool() {
             commit_spooled(&mut engine, spool, zone)?;
         }
-        let (positions, has_money) = engine.transact(|database| {
-            writers::lock_all_money(database)?;
-            writers::lose_of_dead(database, &[], SystemTime::now())?;
-            recover_sums(database, path)?;
-            state.mirrors.names.set(entry_rows::former_names(database)?);
-            let started = (log::positions(database)?, read_standings(database, &state, zone)?);
-            Ok((started, WrittenCommit::default()))
-        })?;
+        let mut look_around = || {
+            engine.transact(|database| {
+                writers::lock_all_money(database)?;
+                writers::lose_of_dead(database, &[], SystemTime::now())?;
+                recover_sums(database, path)?;
+                state.mirrors.names.set(entry_rows::former_names(database)?);
+                let started = (log::positions(database)?, read_standings(database, &state, zone)?);
+                Ok((started, WrittenCommit::default()))
+            })
+        };
+        let (positions, has_money) = match look_around() {
+            // The commit of another replica, which got the locks, ends by itself.
+            Err(StoreCause::Crossed) => look_around(),
+            started => started,
+        }?;
         // The mirrors are loaded after this, so that they hold all up to these positions, and perhaps more.
         state.positions.lock().replace(follower::FollowerStart {
             address: address.clone(),

@@ -121,10 +121,10 @@ pub(super) fn living(database: Database<'_>) -> Result<Vec<i64>> {
     database.all(&select, &[], |row| row.integer(0))
 }
 
-/// Keeps others from writing money until the end of the transaction. The tables come in the order in which most commits
-/// write to them.
+/// Keeps others from writing money until the end of the transaction. The balances come first, as they do in each commit that
+/// moves money.
 pub(in crate::store) fn lock_all_money(database: Database<'_>) -> Result<()> {
-    let lock = "LOCK TABLE holds, entries, days_spent, balances IN SHARE ROW EXCLUSIVE MODE";
+    let lock = "LOCK TABLE balances, holds, days_spent, entries IN SHARE ROW EXCLUSIVE MODE";
     database.execute(lock, &[]).map(drop)
 }
 
