@@ -57,10 +57,12 @@ impl World {
         process
     }
 
-    /// Kills and hand-overs in random order while the clients submit. Returns the process that runs at the end.
+    /// Kills and hand-overs in random order while the clients submit. Before each, the operator looks for orphans: a scan
+    /// reads the newest 30,000 tasks alone. Returns the process that runs at the end.
     fn disturb(
         &self,
         submits: &Submits,
+        operator: &mut Operator,
         dice: &mut RandomNumbers,
         kills: usize,
         hand_overs: usize,
@@ -74,6 +76,7 @@ impl World {
         for (number, kills) in acts.into_iter().enumerate() {
             let enough = number * each + dice.throw(each as u64) as usize + 1;
             submits.wait_for(enough);
+            operator.give_away(&[self.admin]);
             let_pass(Duration::from_micros(dice.throw(20_000)));
             if kills {
                 running.child.kill().expect("killed");
@@ -140,28 +143,44 @@ pub(crate) fn lose_some(simulator: &Simulator) {
     }
 }
 
-/// Waits until all that is billed is entered and nothing is held. Meanwhile an operator gives away the orphans that
-/// were not adopted, and clients send again what is not answered. Returns the number of orphans that were given away.
+/// An operator, who gives the orphans to their owners that the gateway does not adopt.
+#[derive(Default)]
+pub(crate) struct Operator {
+    first_seen: HashMap<String, Instant>,
+    /// Number of orphans that were given away.
+    assigned: usize,
+}
+
+impl Operator {
+    /// Gives away the orphans that the gateway has had the time to adopt. Only the one of several replicas that leads the
+    /// account knows its orphans.
+    fn give_away(&mut self, admins: &[SocketAddr]) {
+        let listed =
+            admins.iter().flat_map(|admin| audit::orphans(*admin).into_iter().map(|orphan| (*admin, orphan)));
+        for (admin, orphan) in listed {
+            let (id, model) = (text(&orphan["task_id"]), text(&orphan["model"]));
+            let seen = *self.first_seen.entry(id.to_owned()).or_insert_with(Instant::now);
+            if seen.elapsed() > ADOPTED_WITHIN {
+                self.assigned += usize::from(audit::assign(admin, id, owner(model)));
+            }
+        }
+    }
+}
+
+/// Waits until all that is billed is entered and nothing is held. Meanwhile the operator gives away orphans, and clients
+/// send again what is not answered. Returns the number of orphans that were given away.
 pub(crate) fn settle(
     simulator: &Simulator,
     address: SocketAddr,
     admins: &[SocketAddr],
     submits: &Submits,
+    mut operator: Operator,
     kept_keys: impl Fn() -> usize,
 ) -> usize {
     let until = Instant::now() + SETTLED_WITHIN + Duration::from_millis(50) * submits.total as u32;
-    let (mut first_seen, mut assigned) = (HashMap::new(), 0);
     loop {
-        // Only the one of several replicas that leads the account knows its orphans.
-        let listed =
-            admins.iter().flat_map(|admin| audit::orphans(*admin).into_iter().map(|orphan| (*admin, orphan)));
-        for (admin, orphan) in listed {
-            let (id, model) = (text(&orphan["task_id"]), text(&orphan["model"]));
-            let seen = *first_seen.entry(id.to_owned()).or_insert_with(Instant::now);
-            if seen.elapsed() > ADOPTED_WITHIN {
-                assigned += usize::from(audit::assign(admin, id, owner(model)));
-            }
-        }
+        operator.give_away(admins);
+        let assigned = operator.assigned;
         let (unanswered, kept) = (submits.send_unclear_again(address), kept_keys());
         let held = TENANTS.map(|(name, ..)| audit::money(admins[0], name)[1]);
         // All lines are read only when the cheaper figures agree: a million take their time.
@@ -209,14 +228,14 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     let hand_overs = (kills / 3).max(1);
     let (world, mut dice, began) = (World::new(), RandomNumbers::new(), Instant::now());
     lose_some(&world.simulator);
-    let submits = Submits::new(tasks);
+    let (submits, mut operator) = (Submits::new(tasks), Operator::default());
     let running = std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| submits.run(world.address));
         }
         scope.spawn(|| submits.poll(world.address));
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let running = world.disturb(&submits, &mut dice, kills, hand_overs);
+            let running = world.disturb(&submits, &mut operator, &mut dice, kills, hand_overs);
             submits.wait_for(tasks);
             running
         }));
@@ -225,7 +244,8 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     });
     world.simulator.clear_faults();
     let submitting = began.elapsed();
-    let assigned = settle(&world.simulator, world.address, &[world.admin], &submits, || world.kept_keys());
+    let assigned =
+        settle(&world.simulator, world.address, &[world.admin], &submits, operator, || world.kept_keys());
     let (bill, entries) = (audit::bill(world.simulator.address()), audit::entries(world.admin));
     let sums = audit::compare(&bill, &entries);
     submits.check(&entries, world.simulator.address());

@@ -16,7 +16,9 @@ use crate::process::Process;
 use crate::process::kills::RandomNumbers;
 use crate::replicas::place::Place;
 use crate::usage::kills::clients::{Submits, TENANTS};
-use crate::usage::kills::{CLIENTS, audit, check_money, configuration, lose_some, owner, settle, simulator};
+use crate::usage::kills::{
+    CLIENTS, Operator, audit, check_money, configuration, lose_some, owner, settle, simulator,
+};
 
 pub(super) struct World {
     simulator: Simulator,
@@ -72,7 +74,7 @@ impl World {
                 scope.spawn(|| self.poll_all(&is_settled));
             }
             let assigned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                settle(&self.simulator, address, &admins, submits, || self.kept_keys())
+                settle(&self.simulator, address, &admins, submits, Operator::default(), || self.kept_keys())
             }));
             is_settled.store(true, Ordering::Relaxed);
             assigned.expect("all is settled")

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -117,10 +117,17 @@ impl Submits {
         count
     }
 
-    /// Polls half of the tasks to their ends. Two polls of a task are under way at a time.
+    /// Polls half of the tasks to their ends. Two polls of a task are under way at a time. Where all is submitted before the
+    /// first end, the polls go on until that is told.
     pub(crate) fn poll(&self, address: SocketAddr) {
         let mut ended = HashMap::new();
-        while !self.stop.load(Ordering::Relaxed) {
+        let mut stopped = None;
+        let is_over =
+            |since: Instant| !self.costs.lock().expect("no panic").is_empty() || since.elapsed() > PATIENCE;
+        loop {
+            if self.stop.load(Ordering::Relaxed) && is_over(*stopped.get_or_insert_with(Instant::now)) {
+                return;
+            }
             let told = self.told.lock().expect("no panic").clone();
             for (id, number) in told.into_iter().filter(|(_, number)| is_polled(*number)) {
                 if ended.contains_key(&id) {
