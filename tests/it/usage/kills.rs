@@ -57,8 +57,8 @@ impl World {
         process
     }
 
-    /// Kills and hand-overs in random order while the clients submit. Before each, the operator looks for orphans: a scan
-    /// reads the newest 30,000 tasks alone. Returns the process that runs at the end.
+    /// Kills and hand-overs in random order while the clients submit. Before each, the operator looks for orphans. Returns the
+    /// process that runs at the end.
     fn disturb(
         &self,
         submits: &Submits,
@@ -77,6 +77,11 @@ impl World {
             let enough = number * each + dice.throw(each as u64) as usize + 1;
             submits.wait_for(enough);
             operator.give_away(&[self.admin]);
+            if submits.total > REACHED_BY_SCANS {
+                // What is listed now is given away before the list of this process is lost.
+                let_pass(ADOPTED_WITHIN);
+                operator.give_away(&[self.admin]);
+            }
             let_pass(Duration::from_micros(dice.throw(20_000)));
             if kills {
                 running.child.kill().expect("killed");
@@ -160,7 +165,7 @@ impl Operator {
         for (admin, orphan) in listed {
             let (id, model) = (text(&orphan["task_id"]), text(&orphan["model"]));
             let seen = *self.first_seen.entry(id.to_owned()).or_insert_with(Instant::now);
-            if seen.elapsed() > ADOPTED_WITHIN {
+            if seen.elapsed() >= ADOPTED_WITHIN {
                 self.assigned += usize::from(audit::assign(admin, id, owner(model)));
             }
         }
@@ -348,6 +353,8 @@ enum TaskState {
 pub(crate) const CLIENTS: usize = 8;
 /// A key of the same account that the gateway does not have.
 const STRANGER_KEY: &str = "sk-stranger-93b1c07d52e84fa6";
+/// Newest tasks that a scan for orphans reads. Of more, the older ones must be given away while they are within its reach.
+const REACHED_BY_SCANS: usize = 30_000;
 /// Time in which the gateway may adopt a task by itself.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
 /// A task that nobody polls is asked for after a minute. More tasks take longer.
