@@ -172,29 +172,12 @@ impl Change {
 
     /// The prices of the task that the change gives an owner.
     pub(super) fn terms(&self) -> Option<&Terms> {
-        let task = match self {
-            Self::Claim { task, .. } => task,
-            Self::Adopt(adoption) => &adoption.task,
-            Self::Reserve(_)
-            | Self::Free { .. }
-            | Self::LoseHold { .. }
-            | Self::Begin(_)
-            | Self::Release(_)
-            | Self::Lose(_)
-            | Self::Settle { .. }
-            | Self::Enter(_)
-            | Self::Deliver(_)
-            | Self::Hide { .. }
-            | Self::KeepUpload { .. }
-            | Self::CreateKey(_)
-            | Self::RotateKey { .. }
-            | Self::ChangeKey { .. }
-            | Self::RevokeKey { .. }
-            | Self::PutTenant(_)
-            | Self::KeepSecret { .. }
-            | Self::NoteUses(_)
-            | Self::Rename { .. }
-            | Self::Audit(_) => return None,
+        let task = if let Self::Claim { task, .. } = self {
+            task
+        } else if let Self::Adopt(adoption) = self {
+            &adoption.task
+        } else {
+            return None;
         };
         task.facts.terms.as_deref()
     }
