@@ -134,7 +134,6 @@ impl Change {
     /// The tenant whose money the change may move.
     pub(super) fn payer(&self) -> Option<&Arc<str>> {
         match self {
-            // An end without a price frees what was held, too.
             Self::Settle { entry, report: _ } => Some(&entry.tenant),
             Self::Enter(entry) => entry.charge.amount.is_some().then_some(&entry.tenant),
             Self::Reserve(hold) => Some(&hold.tenant),
@@ -158,6 +157,11 @@ impl Change {
             | Self::NoteUses(_)
             | Self::Audit(_) => None,
         }
+    }
+
+    /// True for an end without a price, which moves money only where some is held.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self, Self::Settle { entry, report: _ } if entry.charge.amount.is_none())
     }
 
     /// The hold that the change is to make.

@@ -117,7 +117,7 @@ impl StoreWriter {
         }
         let is_away = self.retry_at.is_some();
         let mut tried =
-            || self.engine.must_reopen(true).and_then(|must| if must { self.commit() } else { Ok(()) });
+            || self.engine.must_reopen(true).and_then(|must| if must { self.commit(true) } else { Ok(()) });
         if is_away || tried().is_err() {
             let path = self.state.path.display();
             tracing::error!(
@@ -220,7 +220,8 @@ impl StoreWriter {
     fn write(&mut self) {
         // Before what waits: a slot that was freed is free for the submit that comes next. Beside a full commit, too: the
         // queue may never be shorter.
-        let deferred = std::iter::from_fn(|| self.state.take_deferred()).take(self.most_per_commit);
+        let free = (2 * self.most_per_commit).saturating_sub(self.waiting.len());
+        let deferred = std::iter::from_fn(|| self.state.take_deferred()).take(free);
         let deferred: Vec<QueuedChange> = deferred.map(QueuedChange::unawaited).collect();
         if !deferred.is_empty() {
             // One of them may undo a hold or a key that waits here still: whoever wanted that one has gone.
@@ -238,7 +239,9 @@ impl StoreWriter {
         let done = if self.has_work() || self.retry_at.is_some() {
             self.commit_apart()
         } else if due || is_doubtful {
-            self.engine.must_reopen(is_doubtful).and_then(|must| if must { self.commit() } else { Ok(()) })
+            self.engine
+                .must_reopen(is_doubtful)
+                .and_then(|must| if must { self.commit(true) } else { Ok(()) })
         } else {
             return;
         };
@@ -251,7 +254,7 @@ impl StoreWriter {
                 // The store is unwritable from here on, so no more submits are sent. The reserve's space takes the
                 // claims of submits that were sent already.
                 self.failed(StoreCause::Full);
-                match self.commit() {
+                match self.commit(true) {
                     Ok(()) => self.retry_at = None,
                     Err(cause) => self.failed(cause),
                 }
@@ -267,31 +270,36 @@ impl StoreWriter {
         }
     }
 
-    /// Commits the changes, and before them what has expired: it may be anybody's money, and others lock that of the changes
-    /// in one order.
+    /// Commits what there is. In a shared store what has expired goes in a commit of its own, behind the changes: it may move
+    /// the money of any tenant, and a commit with changes locks tenants in their order.
     fn commit_apart(&mut self) -> Result<(), StoreCause> {
-        if self.engine.is_shared() && self.tidied != self.state.tidy_at() {
-            let waiting = std::mem::take(&mut self.waiting);
-            let done = self.commit();
-            self.waiting = waiting;
-            done?;
+        if !self.engine.is_shared() || self.tidied == self.state.tidy_at() {
+            return self.commit_uncrossed(true);
         }
-        match self.commit() {
-            // The other transaction, which got the locks, ends by itself.
-            Err(StoreCause::Crossed) => self.commit(),
+        if !self.waiting.is_empty() {
+            self.commit_uncrossed(false)?;
+        }
+        self.commit_uncrossed(true)
+    }
+
+    /// Commits, and again where another replica's transaction has crossed this one and got the locks.
+    fn commit_uncrossed(&mut self, tidies: bool) -> Result<(), StoreCause> {
+        match self.commit(tidies) {
+            Err(StoreCause::Crossed) => self.commit(tidies),
             done => done,
         }
     }
 
-    /// Commits the changes that were not withdrawn. After a failure they wait, and can be withdrawn again.
-    fn commit(&mut self) -> Result<(), StoreCause> {
+    /// Commits the changes that were not withdrawn. After a failure they wait, and can be withdrawn again. `tidies`: what has
+    /// expired is deleted, too.
+    fn commit(&mut self, tidies: bool) -> Result<(), StoreCause> {
         let stage = |queued: &QueuedChange| queued.withdrawable.as_ref().map(|part| part.stage.clone());
         self.waiting.retain(|queued| stage(queued).is_none_or(|stage| stage.take()));
         // Marks that come from now on may be of changes that this commit does not see.
         let marked = self.state.take_outdated().into_iter();
         let new: Vec<_> = marked.filter(|tenant| !self.outdated.contains(tenant)).collect();
         self.outdated.extend(new);
-        let done = self.write_all();
+        let done = self.write_all(tidies);
         if done.is_err() {
             self.ledger.clear();
             self.waiting.iter().filter_map(stage).for_each(|stage| stage.put_back());
@@ -299,9 +307,11 @@ impl StoreWriter {
         done
     }
 
-    fn write_all(&mut self) -> Result<(), StoreCause> {
+    fn write_all(&mut self, tidies: bool) -> Result<(), StoreCause> {
         let target = self.state.tidy_at();
-        let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
+        // Replicas that learn of the same tasks lock their rows in one order.
+        let mut ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
+        ids.sort_unstable();
         let began = Instant::now();
         let lately_heard = self.exchange.lately_heard(std::time::Instant::now());
         let outdated = self.outdated.clone();
@@ -310,7 +320,7 @@ impl StoreWriter {
             // The ledger's writer remembers rows, such as numbers of names, which a new primary may lack.
             ledger.clear();
         }
-        let (is_tidied, kept) = (self.tidied == target, self.entries_kept);
+        let (is_tidied, kept) = (!tidies || self.tidied == target, self.entries_kept);
         let written = engine.transact(self.retry_at.is_some(), |database, is_alone| {
             ledger.begin(is_alone);
             lock_in_order(database, ledger, waiting.iter().map(|queued| &queued.change), !is_tidied)?;
@@ -363,7 +373,7 @@ impl StoreWriter {
             Ok(((outcomes, deleted, standings), commit))
         });
         let (outcomes, deleted, standings) = match written {
-            Err(StoreCause::Refused(_)) if self.waiting.len() > 1 => return self.write_each(),
+            Err(StoreCause::Refused(_)) if self.waiting.len() > 1 => return self.write_each(tidies),
             // The change that the tables refuse is the only one, and must not keep later ones waiting.
             Err(cause @ StoreCause::Refused(_)) if !self.waiting.is_empty() => {
                 self.ledger.clear();
@@ -378,7 +388,7 @@ impl StoreWriter {
         self.batches.note(self.waiting.len());
         self.new_rows += self.waiting.len();
         self.changed_rows += ids.len() + deleted.rows;
-        if self.tidied != target && deleted.rows < MOST_RIDERS {
+        if !is_tidied && deleted.rows < MOST_RIDERS {
             self.tidied = target;
         }
         self.state.drop_keys(deleted.keys);
@@ -400,7 +410,7 @@ impl StoreWriter {
     }
 
     /// Writes each change in a commit of its own: one of them is refused, and nobody knows which.
-    fn write_each(&mut self) -> Result<(), StoreCause> {
+    fn write_each(&mut self, tidies: bool) -> Result<(), StoreCause> {
         self.ledger.clear();
         let mut rest = std::mem::take(&mut self.waiting).into_iter();
         let mut done = Ok(());
@@ -408,7 +418,7 @@ impl StoreWriter {
             && let Some(queued) = rest.next()
         {
             self.waiting.push(queued);
-            done = self.write_all();
+            done = self.write_all(tidies);
         }
         self.waiting.extend(rest);
         done

@@ -11,7 +11,7 @@ use super::connect::DatabaseAddress;
 use super::follower::FollowerProgress;
 use super::kept_commits::{KEPT, KeptCommits, LatelyFollowed, WrittenCommit};
 use super::session::Session;
-use super::writers::{self, LOG_KEPT, WRITER_LOCKS, WriterRow};
+use super::writers::{self, LAST_KEPT, WRITER_LOCKS, WriterRow};
 use super::{log, resend};
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
@@ -254,7 +254,7 @@ impl SharedEngine {
         let database = Database::Shared(session);
         let first_kept = self.kept.first_number();
         let trimmed_to = first_kept.map_or(self.number, |first| first - 1);
-        let may_be_trimmed = !self.kept.is_empty() && self.answered_at.elapsed() >= LOG_KEPT;
+        let may_be_trimmed = !self.kept.is_empty() && self.answered_at.elapsed() >= LAST_KEPT;
         let last = self.row.last_or_insert(database, self.writer, trimmed_to, may_be_trimmed)?;
         if last < self.number {
             let (name, count) = (&self.address.name, self.number - last);

@@ -193,9 +193,12 @@ impl LogFollower {
             }
             for row in &rows {
                 let (writer, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-                // A writer that was unknown may have begun long before this replica, and have been silent since.
-                let known = self.start.positions.get(&writer).copied();
-                let known = known.map_or_else(|| row.try_get(3), Ok)?;
+                let known = match self.start.positions.get(&writer) {
+                    Some(known) => *known,
+                    // It began before this replica, which has read all that it had done, and its row was lost meanwhile.
+                    None if writer < self.start.writer => row.try_get(3)?,
+                    None => 0,
+                };
                 if number != known + 1 && !self.progress.is_left_behind.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         "{}: this replica has missed what others did, as it was cut off for more than an hour: restart it",

@@ -37,10 +37,14 @@ impl Peers {
         // Before the first answer there was no outage, and what others have said since the start stays.
         let is_first = !std::mem::replace(&mut self.was_connected, true);
         if !is_first && self.away_since(asked).is_some() {
-            // Replicas that lived before have the time to come back too.
+            // Replicas that lived before have the time to come back too. For the others the outage does not count.
             let seen = self.answered;
-            self.heard.retain(|_, heard| seen.saturating_duration_since(heard.at) < LIVES);
-            self.heard.values_mut().for_each(|heard| *heard = Heard { at: asked, settled: None });
+            let outage = asked.saturating_duration_since(seen);
+            self.heard.retain(|_, heard| seen.saturating_duration_since(heard.at) < GRACE);
+            for heard in self.heard.values_mut() {
+                let lived = seen.saturating_duration_since(heard.at) < LIVES;
+                *heard = Heard { at: if lived { asked } else { heard.at + outage }, settled: None };
+            }
         }
         self.answered = self.answered.max(asked);
         self.is_connected = true;
@@ -84,8 +88,8 @@ impl Peers {
     /// first answer of the database.
     pub(super) fn lately_heard(&self, now: Instant) -> Vec<Replica> {
         let seen = self.away_since(now).unwrap_or(now);
-        let is_late = |heard: &Heard| seen.saturating_duration_since(heard.at) < GRACE;
-        self.heard.iter().filter(|(_, heard)| is_late(heard)).map(|(replica, _)| *replica).collect()
+        let is_recent = |heard: &Heard| seen.saturating_duration_since(heard.at) < GRACE;
+        self.heard.iter().filter(|(_, heard)| is_recent(heard)).map(|(replica, _)| *replica).collect()
     }
 
     /// Number of other replicas that live. A replica that is cut off itself counts those that lived before.
@@ -154,6 +158,10 @@ mod tests {
         assert_eq!(peers.lately_heard(at(1_000)), [3]);
         peers.answered(at(1_000));
         assert_eq!(peers.lately_heard(at(1_029)), [3]);
+        // Another outage may come before it is back.
+        (1_001..=1_005).for_each(|second| peers.answered(at(second)));
+        peers.answered(at(1_010));
+        assert_eq!((peers.lately_heard(at(1_010)), peers.others(at(1_010))), (vec![3], 0));
     }
 
     #[test]

@@ -70,13 +70,11 @@ pub(in crate::store) fn lose_of_dead(
     lately_heard: &[Replica],
     now: SystemTime,
 ) -> Result<()> {
-    let heard: Vec<String> = lately_heard.iter().map(Replica::to_string).collect();
+    // No writer has the number 0.
+    let mut heard: Vec<String> = lately_heard.iter().chain(&[0]).map(Replica::to_string).collect();
+    heard.sort_unstable();
     let heard = heard.join(", ");
-    let has_ended = |writer| {
-        let is_silent =
-            if heard.is_empty() { "TRUE".to_owned() } else { format!("{writer} NOT IN ({heard})") };
-        format!("{is_silent} AND {}", is_dead(writer))
-    };
+    let has_ended = |writer| format!("coalesce({writer}, -1) NOT IN ({heard}) AND {}", is_dead(writer));
     holds::lose_all(database, &has_ended("holds.writer"), now)?;
     idempotency::lose_all(database, &has_ended("keyed_submits.writer"), now)
 }
@@ -142,9 +140,9 @@ fn is_dead(writer: &str) -> String {
 /// First number of the locks that writers hold while they live; the second is the writer's own.
 pub(super) const WRITER_LOCKS: i32 = 0x6467_7772;
 /// Time for which a replica may be suspended without having to load anew.
-pub(super) const LOG_KEPT: Duration = Duration::from_secs(3600);
-/// Time for which the last commit of a writer stays in the log.
-const LAST_KEPT: Duration = Duration::from_secs(48 * 3600);
+const LOG_KEPT: Duration = Duration::from_secs(3600);
+/// Time for which the last commit of a writer stays in the log, and with it the writer's row.
+pub(super) const LAST_KEPT: Duration = Duration::from_secs(48 * 3600);
 /// More than a replica logs in a minute, which is the time between two trims: 45 commits of riders a second, and some 100
 /// of awaited changes.
 const MOST_TRIMMED: u32 = 20_000;

@@ -1,6 +1,6 @@
 //! Each change, as the statements that write it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::adoption;
@@ -38,9 +38,15 @@ pub(in crate::store) fn lock_in_order<'c>(
     }
     // Read before the money is locked, which others wait for.
     let names = ledger.read_former_names(database)?;
-    let payers: BTreeSet<Arc<str>> =
-        changes.filter_map(Change::payer).map(|tenant| names.current(tenant)).collect();
-    payers.iter().try_for_each(|tenant| database.lock_money(tenant))
+    let mut payers: BTreeMap<Arc<str>, bool> = BTreeMap::new();
+    for change in changes {
+        if let Some(tenant) = change.payer() {
+            *payers.entry(names.current(tenant)).or_default() |= !change.is_free();
+        }
+    }
+    payers.iter().try_for_each(|(tenant, pays)| {
+        if *pays { database.lock_money(tenant) } else { database.lock_held_money(tenant) }
+    })
 }
 
 /// Writes a change that was made before, and that the database has lost. No limit counts: what the change allowed was done.

@@ -146,6 +146,16 @@ impl Database<'_> {
         }
     }
 
+    /// [`Database::lock_money`] of a tenant whose money may move only where some is held: no row is made.
+    pub(in crate::store) fn lock_held_money(self, tenant: &str) -> Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Shared(_) => {
+                self.post("SELECT 1 FROM balances WHERE tenant = ?1 FOR NO KEY UPDATE", values![tenant])
+            }
+        }
+    }
+
     /// Makes other transactions that write entries wait for the end of this one, so that the ledger has one order.
     pub(in crate::store) fn lock_ledger(self) -> Result<()> {
         match self {
