@@ -78,7 +78,7 @@ impl World {
             submits.wait_for(enough);
             operator.give_away(&[self.admin]);
             if submits.total > REACHED_BY_SCANS {
-                // What is listed now is given away before the list of this process is lost.
+                // Orphans that are listed now are given away before the list of this process is lost.
                 let_pass(ADOPTED_WITHIN);
                 operator.give_away(&[self.admin]);
             }
