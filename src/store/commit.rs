@@ -77,8 +77,8 @@ impl Store {
     }
 
     /// Makes a change that nobody waits for, and that no mirror holds. It is written in its turn; a crash before that loses
-    /// it, as does a full queue, for which it returns false. The log says how many were lost, once the store can be
-    /// written again.
+    /// it, as does a full queue, or an id that is too long, for which it returns false. The log says how many were lost, once
+    /// the store can be written again.
     pub fn ride(&self, change: Change) -> bool {
         self.ride_with(change, None::<()>)
     }

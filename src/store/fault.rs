@@ -76,7 +76,7 @@ pub enum StoreCause {
     /// The database of a shared store can't be reached, or does not do what it is asked.
     Unreachable(Box<str>),
     /// Another replica's transaction had locks that this one wanted, and wanted its locks.
-    Crossed,
+    Deadlock,
     /// The tables of a shared store do not take a change.
     Refused(Box<str>),
     /// There is no file to be copied.
@@ -166,8 +166,8 @@ impl fmt::Display for StoreCause {
             StoreCause::Unreachable(detail) => {
                 write!(f, "can't be used ({detail}): look at the database and at the network to it")
             }
-            StoreCause::Crossed => f.write_str(
-                "was wanted by two replicas at once, again and again: look at what else writes to the database",
+            StoreCause::Deadlock => f.write_str(
+                "has ended a transaction twice because of a deadlock: look at what else writes to the database",
             ),
             StoreCause::Refused(detail) => write!(f, "does not take a change ({detail})"),
             StoreCause::Missing => f.write_str("does not exist: name the file that store.path named before"),
@@ -283,7 +283,7 @@ impl From<SqlFault> for StoreCause {
         match fault {
             SqlFault::Embedded(error) => StoreCause::from(error),
             SqlFault::Shared(_) if fault.is_of_change() => StoreCause::Refused(fault.to_string().into()),
-            SqlFault::Shared(_) if fault.is_crossed() => StoreCause::Crossed,
+            SqlFault::Shared(_) if fault.is_deadlock() => StoreCause::Deadlock,
             SqlFault::Shared(_) | SqlFault::TimedOut => StoreCause::Unreachable(fault.to_string().into()),
             SqlFault::Batch(_) | SqlFault::Malformed | SqlFault::Io(_) => {
                 StoreCause::Failed(fault.to_string().into())

@@ -173,8 +173,8 @@ impl Store {
             })
         };
         let (positions, has_money) = match look_around() {
-            // The commit of another replica, which got the locks, ends by itself.
-            Err(StoreCause::Crossed) => look_around(),
+            // Another replica's commit has got the locks, and ends by itself.
+            Err(StoreCause::Deadlock) => look_around(),
             started => started,
         }?;
         // The mirrors are loaded after this, so that they hold all up to these positions, and perhaps more.

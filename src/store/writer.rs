@@ -274,18 +274,18 @@ impl StoreWriter {
     /// the money of any tenant, and a commit with changes locks tenants in their order.
     fn commit_apart(&mut self) -> Result<(), StoreCause> {
         if !self.engine.is_shared() || self.tidied == self.state.tidy_at() {
-            return self.commit_uncrossed(true);
+            return self.commit_past_deadlock(true);
         }
         if !self.waiting.is_empty() {
-            self.commit_uncrossed(false)?;
+            self.commit_past_deadlock(false)?;
         }
-        self.commit_uncrossed(true)
+        self.commit_past_deadlock(true)
     }
 
-    /// Commits, and again where another replica's transaction has crossed this one and got the locks.
-    fn commit_uncrossed(&mut self, tidies: bool) -> Result<(), StoreCause> {
+    /// Commits, and once more after a deadlock, in which another replica's transaction has got the locks.
+    fn commit_past_deadlock(&mut self, tidies: bool) -> Result<(), StoreCause> {
         match self.commit(tidies) {
-            Err(StoreCause::Crossed) => self.commit(tidies),
+            Err(StoreCause::Deadlock) => self.commit(tidies),
             done => done,
         }
     }

@@ -94,7 +94,7 @@ impl SqlFault {
     }
 
     /// True if the database has ended the transaction for the sake of another one. The same transaction may be made at once.
-    pub(in crate::store) fn is_crossed(&self) -> bool {
+    pub(in crate::store) fn is_deadlock(&self) -> bool {
         match self {
             Self::Shared(error) => error.code().is_some_and(|code| {
                 [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)

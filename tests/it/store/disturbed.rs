@@ -1,12 +1,11 @@
-//! A store that replicas share, and what must not stop it: names that no index takes, transactions that cross, replicas
+//! A store that replicas share, and what must not stop it: names that no index takes, deadlocks, replicas
 //! that are away and come back.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashgate::store::{
-    Change, Entry, EntryFlags, EntrySource, KeyedSubmit, LostSubmit, Outcome, Remark, StoreHealth,
-    TaskFields, WHAT_IS_REFUSED,
+    Change, Entry, EntrySource, KeyedSubmit, LostSubmit, Outcome, StoreHealth, TaskFields, WHAT_IS_REFUSED,
 };
 use dashgate::usage::Charge;
 
@@ -15,25 +14,10 @@ use super::{task, wait};
 use crate::harness::postgres::Postgres;
 use crate::harness::{eventually, logs};
 
+/// An entry without a price.
 fn entry(source: EntrySource, model: &str, submitted_at: SystemTime) -> Arc<Entry> {
-    Arc::new(Entry {
-        source,
-        at: now(),
-        tenant: "acme".into(),
-        key_id: "acme-prod".into(),
-        account: "main".into(),
-        model: model.into(),
-        mount: "/wan".into(),
-        operation: "submit".into(),
-        submitted_at,
-        status: "SUCCEEDED".into(),
-        units: dashgate::dashscope::usage::Units::default(),
-        class: "".into(),
-        usage: "".into(),
-        flags: EntryFlags::default(),
-        charge: Charge::default(),
-        remark: Remark::default(),
-    })
+    let priced = super::resent::entry(source, submitted_at);
+    Arc::new(Entry { model: model.into(), charge: Charge::default(), ..Entry::clone(&priced) })
 }
 
 /// Letters in no order, which no compression makes shorter.
@@ -69,7 +53,7 @@ fn a_model_of_any_length_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_transaction_that_is_crossed_is_made_again_at_once() {
+fn a_transaction_that_ends_in_a_deadlock_is_made_again_at_once() {
     logs::capture();
     let database = Postgres::shared().database();
     let one = replica(&database, "one");

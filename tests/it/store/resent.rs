@@ -66,7 +66,7 @@ fn reserve(id: &str) -> Change {
     }))
 }
 
-fn entry(source: EntrySource, submitted_at: SystemTime) -> Arc<Entry> {
+pub(super) fn entry(source: EntrySource, submitted_at: SystemTime) -> Arc<Entry> {
     Arc::new(Entry {
         source,
         at: now(),
