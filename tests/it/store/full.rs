@@ -30,7 +30,8 @@ fn a_full_disk_is_said_and_passes() {
 
 pub(super) fn fill_and_free(path: &Path) {
     let limited = std::env::var_os("DASHGATE_STORE_LIMITED").is_some();
-    let settings = StoreBounds { patience: Duration::from_secs(2), ..StoreBounds::default() };
+    // A claim that is late for want of processor time is told the same fault as one for which there is no room.
+    let settings = StoreBounds { patience: Duration::from_secs(8), ..StoreBounds::default() };
     let store = Store::open_with(path, settings).unwrap();
     let mut acknowledged = Vec::new();
     let ballast = path.with_file_name("ballast");
