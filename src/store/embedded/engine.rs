@@ -101,11 +101,14 @@ impl EmbeddedEngine {
         self.file.has_shrunk()
     }
 
-    /// Gives the space of the reserve to changes that must still be written; false if it was given already.
+    /// Gives the space of the reserve to changes that must still be written; false if it was given already. The log is
+    /// copied into the file, so that the reserve need not take what the log's own space can.
     pub(in crate::store) fn release_reserve(&mut self) -> bool {
         let is_released = self.file.release();
         if is_released {
             self.has_reserve = false;
+            self.since_checkpoint = RESERVED_PAGES;
+            self.checkpoint();
         }
         is_released
     }
@@ -135,7 +138,8 @@ impl EmbeddedEngine {
     pub(in crate::store) fn checkpoint(&mut self) {
         let Some(connection) = &self.connection else { return };
         let truncate = Instant::now() >= self.truncate_at;
-        if !truncate && self.since_checkpoint < CHECKPOINT_PAGES {
+        let most = if self.has_reserve { CHECKPOINT_PAGES } else { RESERVED_PAGES };
+        if !truncate && self.since_checkpoint < most {
             return;
         }
         let path = &self.file.path;
@@ -205,6 +209,8 @@ impl Drop for Transaction<'_> {
 
 /// SQLite's own threshold of an automatic checkpoint: 4 MiB of the log.
 const CHECKPOINT_PAGES: usize = 1_000;
+/// The same while the disk is full: a claim alone in its commit writes some pages, and the reserve has room for 256.
+const RESERVED_PAGES: usize = 16;
 const PAGE_BYTES: u64 = 4_096;
 /// New task rows for each written page: a page of 4 KiB has some twenty, and their index takes as much.
 const ROWS_OF_A_PAGE: usize = 16;
