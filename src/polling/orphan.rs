@@ -74,11 +74,12 @@ impl ScannedRows {
 }
 
 impl OrphanList {
-    /// Takes in a scan that began at `began`. A task is an orphan once it is older than `min_age`: the answer that names
+    /// Takes in a scan that began at `began`, or a part of it. A task is an orphan once it is older than `min_age`: the answer that names
     /// a younger one may be on its way, and its claim. Looks again whether a task has an owner by now.
     pub(super) fn take(
         &mut self,
         scanned: ScannedRows,
+        is_later_part: bool,
         began: SystemTime,
         min_age: Duration,
         is_owned: impl Fn(&str) -> bool,
@@ -94,7 +95,10 @@ impl OrphanList {
         let known = self.orphans.drain(..).map(|orphan| (Arc::clone(&orphan.task_id), orphan));
         let mut by_id: HashMap<Arc<str>, Arc<Orphan>> = known.collect();
         let (old, young): (Vec<Orphan>, Vec<Orphan>) = scanned.unowned.into_iter().partition(is_old);
-        self.young = young.into_iter().map(Arc::new).collect();
+        if !is_later_part {
+            self.young.clear();
+        }
+        self.young.extend(young.into_iter().map(Arc::new));
         for orphan in old {
             by_id.insert(Arc::clone(&orphan.task_id), Arc::new(orphan));
         }
@@ -200,24 +204,24 @@ mod tests {
     fn a_task_is_an_orphan_after_a_minute_if_nobody_owns_it() {
         let mut list = OrphanList::default();
         let rows = [("young", 50, "1"), ("old", 10, "1"), ("ours", 5, "1"), ("claimed", 4, "1")];
-        list.take(scanned(&rows, &["ours"]), at(100), MINUTE, |id| id == "claimed");
+        list.take(scanned(&rows, &["ours"]), false, at(100), MINUTE, |id| id == "claimed");
         assert_eq!(ids(&list), ["old"]);
         // The next scan need not go back so far.
-        list.take(scanned(&[("young", 50, "1")], &[]), at(120), MINUTE, |_| false);
+        list.take(scanned(&[("young", 50, "1")], &[]), false, at(120), MINUTE, |_| false);
         assert_eq!(ids(&list), ["young", "old"]);
-        list.take(scanned(&[], &[]), at(120), MINUTE, |id| id == "young");
+        list.take(scanned(&[], &[]), false, at(120), MINUTE, |id| id == "young");
         assert_eq!(ids(&list), ["old"]);
-        list.take(scanned(&[], &[]), at(11) + LIFETIME, MINUTE, |_| false);
+        list.take(scanned(&[], &[]), false, at(11) + LIFETIME, MINUTE, |_| false);
         assert!(list.all().is_empty());
     }
 
     #[test]
     fn orphans_of_a_key_that_made_none_of_our_tasks_are_told_apart() {
         let mut list = OrphanList::default();
-        list.take(scanned(&[("a", 1, "1"), ("b", 2, "2")], &[]), at(100), MINUTE, |_| false);
+        list.take(scanned(&[("a", 1, "1"), ("b", 2, "2")], &[]), false, at(100), MINUTE, |_| false);
         let own = |list: &OrphanList| list.all().iter().map(|orphan| orphan.has_own_key).collect::<Vec<_>>();
         assert_eq!(own(&list), [true, true], "there is nothing to compare with");
-        list.take(scanned(&[("ours", 3, "1")], &["ours"]), at(100), MINUTE, |_| false);
+        list.take(scanned(&[("ours", 3, "1")], &["ours"]), false, at(100), MINUTE, |_| false);
         assert_eq!((ids(&list), own(&list)), (vec!["b", "a"], vec![false, true]));
     }
 
@@ -230,7 +234,7 @@ mod tests {
                 let id = format!("{half}-{number}");
                 scanned.add(&row(&id, half + number / 1000, "1"), Skew::default(), false);
             }
-            list.take(scanned, at(1000), MINUTE, |_| false);
+            list.take(scanned, false, at(1000), MINUTE, |_| false);
         }
         assert_eq!((list.all().len(), list.is_complete()), (MOST_ORPHANS, false));
         assert!(list.all().last().is_some_and(|last| last.created > at(3)));
@@ -243,7 +247,7 @@ mod tests {
         scanned.add(&ListedTask { created: None, ..row("a", 0, "1") }, Skew::default(), false);
         scanned.add(&row("", 0, "1"), Skew::default(), false);
         assert!(scanned.has_gaps);
-        list.take(scanned, at(1000), MINUTE, |_| false);
+        list.take(scanned, false, at(1000), MINUTE, |_| false);
         assert!(list.all().is_empty());
     }
 

@@ -39,14 +39,14 @@ pub struct SearchedAccount {
     pub(super) is_complete: bool,
     /// Numbers of the upstream keys that have made tasks of ours.
     pub(super) own_keys: HashSet<Box<str>>,
-    /// The last complete scans, the latest one last.
+    /// The last scans.
     pub(super) passes: Vec<SearchPass>,
     pub(super) doubtful: Vec<DoubtfulSubmit>,
     /// All submits that were sent since then, and are in doubt, are known.
     pub(super) known_since: SystemTime,
 }
 
-/// A complete scan of an account's list.
+/// A scan of an account's list, as far as it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SearchPass {
     pub(super) began_at: SystemTime,
@@ -135,15 +135,13 @@ impl SearchedAccount {
         let others = intents.iter().filter(is_other).filter(|other| may_be(other, &self.account, orphan));
         let doubtful =
             self.doubtful.iter().filter(|other| other.attempt.as_deref() != Some(&*intent.attempt));
-        let is_covered = self
-            .passes
-            .last()
-            .is_some_and(|pass| pass.has_skew && pass.covers(intent.sent_at, intent.lost_at, min_age));
+        let is_covered =
+            |pass: &SearchPass| pass.has_skew && pass.covers(intent.sent_at, intent.lost_at, min_age);
         self.is_exclusive
             && self.is_complete
             && intent.account.is_some()
             && intent.is_answerable
-            && is_covered
+            && self.passes.iter().any(is_covered)
             && intent.sent_at >= self.known_since
             && !orphan.model.is_empty()
             && orphan.model == intent.model
@@ -153,14 +151,11 @@ impl SearchedAccount {
             && !doubtful.into_iter().any(|other| SubmitWindow::of(other).may_have_made(orphan))
     }
 
-    /// True if the last two scans have surely found no task of a submit.
+    /// True if two scans have surely found no task of a submit.
     fn is_clear(&self, window: &SubmitWindow<'_>, min_age: Duration) -> bool {
         let Some(lost_at) = window.lost_at else { return false };
         let has_suspects = self.orphans.iter().chain(&self.young).any(|orphan| window.may_have_made(orphan));
-        let [.., first, second] = &self.passes[..] else { return false };
-        self.is_complete
-            && !has_suspects
-            && [first, second].iter().all(|pass| pass.covers(window.sent_at, lost_at, min_age))
+        self.is_complete && !has_suspects && is_read_twice(&self.passes, window.sent_at, lost_at, min_age)
     }
 
     /// True if a submit without an `Idempotency-Key` has surely made no task.
@@ -177,6 +172,16 @@ impl SearchPass {
         // A task that DashScope has forgotten is on no page.
         since > min_age && (has_reached || since > LIFETIME + LATE)
     }
+}
+
+/// True if two scans have read all that was made between these times. Another one would show nothing more of it.
+pub(super) fn is_read_twice(
+    passes: &[SearchPass],
+    sent_at: SystemTime,
+    lost_at: SystemTime,
+    min_age: Duration,
+) -> bool {
+    passes.iter().filter(|pass| pass.covers(sent_at, lost_at, min_age)).nth(1).is_some()
 }
 
 /// Time and model of a task that a submit may have made.

@@ -53,6 +53,10 @@ fn search(orphans: &[Orphan]) -> SearchedAccount {
     }
 }
 
+fn each(search: &mut SearchedAccount, change: fn(&mut SearchPass)) {
+    search.passes.iter_mut().for_each(change);
+}
+
 fn verdict(search: SearchedAccount, intents: &[Intent]) -> Verdict {
     judge(&intents[0], intents, &[search], MINUTE)
 }
@@ -96,9 +100,9 @@ fn in_doubt_nothing_is_adopted_or_released() {
         ("it is far too late", search(&[orphan("t", 1150)])),
         ("another key made it", of(|search| search.own_keys = ["2".into()].into())),
         ("no key is known", of(|search| search.own_keys.clear())),
-        ("the clocks were not compared", of(|search| search.passes[1].has_skew = false)),
-        ("the last scan was too early", of(|search| search.passes[1].began_at = at(1070))),
-        ("the last scan was too short", of(|search| search.passes[1].reached = Some(at(990)))),
+        ("the clocks were not compared", of(|search| each(search, |pass| pass.has_skew = false))),
+        ("the scans were too early", of(|search| each(search, |pass| pass.began_at = at(1070)))),
+        ("the scans were too short", of(|search| each(search, |pass| pass.reached = Some(at(990))))),
         ("earlier submits are not known", of(|search| search.known_since = at(1001))),
         ("another submit runs", of(|search| search.doubtful = vec![doubtful(1004, None)])),
         ("another answer was lost", of(|search| search.doubtful = vec![doubtful(900, Some(1003))])),
@@ -171,6 +175,18 @@ fn two_scans_without_its_task_release_a_submit() {
     assert_eq!(of(forgotten), Verdict::Release, "no list has so old a task");
     assert_eq!(of(|search| search.account = "spare".into()), Verdict::Wait, "another account");
     assert_eq!(of(|search| search.is_exclusive = false), Verdict::Release, "no adoption, so no risk");
+}
+
+#[test]
+fn scans_that_reach_less_far_take_nothing_from_those_that_have_reached_a_submit() {
+    let after_two_short_ones = |orphans: &[Orphan]| {
+        let mut search = search(orphans);
+        let short = |began| SearchPass { began_at: at(began), reached: Some(at(1500)), has_skew: true };
+        search.passes.extend([short(1680), short(1980)]);
+        verdict(search, &[intent("a")])
+    };
+    assert_eq!(after_two_short_ones(&[]), Verdict::Release);
+    assert_eq!(after_two_short_ones(&[orphan("t", 1005)]), adopted("t", 1005));
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::dashscope::task_list::TaskPage;
 #[derive(Debug)]
 pub(super) struct OrphanScan {
     run: Option<OrphanScanRun>,
+    /// A scan that is long, and that goes on after the one that runs.
+    parked: Option<OrphanScanRun>,
     /// Start of the last scan; at first the start of the account's poller.
     began: Instant,
     /// Start of the last complete scan, by the wall clock.
@@ -30,15 +32,22 @@ struct OrphanScanRun {
     began_at: SystemTime,
     /// The scan may end with a page that has a task older than this.
     back_to: SystemTime,
+    /// A long scan goes on until it has a task older than this; `None` if nothing is missed that may be further back.
+    missed: Option<SystemTime>,
     /// Number of tasks on a page: what was asked for, and then what the first page shows.
     size: usize,
     asked: usize,
+    /// Number of the parts that were told.
+    parts: usize,
     /// The oldest task so far.
     oldest: Option<SystemTime>,
+    /// The oldest task since the scan was parked.
+    oldest_in_row: Option<SystemTime>,
     /// False once a task was newer than one before it: then no task tells how old the rest is.
     is_in_order: bool,
     /// Each answer so far had a date.
     has_skew: bool,
+    /// Rows since the last part of the scan was told.
     rows: ScannedRows,
 }
 
@@ -49,10 +58,12 @@ pub struct OrphanPage {
     pub size: usize,
 }
 
-/// A scan that has come to its end.
+/// A scan that has come to its end, or a part of a long one.
 #[derive(Debug)]
 pub(super) struct CompleteScan {
     pub(super) began_at: SystemTime,
+    /// An earlier part of the same scan was told.
+    pub(super) is_later_part: bool,
     /// All tasks that were made since then were on its pages; `None` if that is not known.
     pub(super) reached: Option<SystemTime>,
     /// The upstream's clock was compared with ours.
@@ -71,29 +82,43 @@ pub(super) enum OrphanStep {
 
 impl OrphanScan {
     pub(super) fn new(now: Instant) -> Self {
-        Self { run: None, began: now, completed: None, lost: None, next_page: now, failures: 0 }
+        Self { run: None, parked: None, began: now, completed: None, lost: None, next_page: now, failures: 0 }
     }
 
     pub(super) fn step(&self, times: &OrphanTimes, now: Instant) -> OrphanStep {
-        let regular = self.began + times.every;
-        let due = match (&self.run, self.lost) {
-            (Some(_), _) => self.next_page,
-            (None, Some([first, _])) => regular.min(first + times.after_loss).max(self.next_page),
-            (None, None) => regular.max(self.next_page),
-        };
+        let is_under_way = self.run.is_some() || self.parked.is_some();
+        let due = if is_under_way { self.next_page } else { self.next_scan(times) };
         if now < due { OrphanStep::At(due) } else { OrphanStep::Page }
     }
 
+    /// Time at which the next scan begins.
+    fn next_scan(&self, times: &OrphanTimes) -> Instant {
+        let regular = self.began + times.every;
+        let due = self.lost.map_or(regular, |[first, _]| regular.min(first + times.after_loss));
+        due.max(self.next_page)
+    }
+
     /// Notes that the page of the last step is asked for: the first one of a scan with `size` tasks. A scan that begins
-    /// goes back to `back_to`, and further where the last complete scan was longer ago; the first one goes back a day.
+    /// goes back to `missed`, and further where the last complete scan was longer ago; the first one goes back a day. A
+    /// long scan is parked for one that is due.
     pub(super) fn ask(
         &mut self,
         size: usize,
-        back_to: Option<SystemTime>,
+        missed: Option<SystemTime>,
         times: &OrphanTimes,
         now: Instant,
         date: SystemTime,
     ) -> OrphanPage {
+        let is_due = now >= self.next_scan(times);
+        if is_due && let Some(run) = self.run.take_if(|run| run.parts > 0) {
+            self.parked = Some(run);
+        }
+        let is_outdated =
+            |run: &mut OrphanScanRun| date.duration_since(run.began_at).is_ok_and(|age| age > LIFETIME);
+        self.parked.take_if(is_outdated);
+        if self.run.is_none() && !is_due {
+            self.run = self.parked.take().map(|run| OrphanScanRun { oldest_in_row: None, ..run });
+        }
         if self.run.is_none() {
             self.began = now;
             // A loss just before the scan asks for another one.
@@ -104,10 +129,13 @@ impl OrphanScan {
         let usual = self.completed.and_then(|at| at.checked_sub(OVERLAP)).unwrap_or(day);
         let fresh = || OrphanScanRun {
             began_at: date,
-            back_to: back_to.unwrap_or(usual).min(usual).max(day),
+            back_to: missed.unwrap_or(usual).min(usual).max(day),
+            missed: missed.map(|missed| missed.max(day)),
             size,
             asked: 0,
+            parts: 0,
             oldest: None,
+            oldest_in_row: None,
             is_in_order: true,
             has_skew: true,
             rows: ScannedRows::default(),
@@ -118,7 +146,7 @@ impl OrphanScan {
     }
 
     /// Takes in the page that was asked for last. `skew`: `None` if the answer had no date. Returns the scan after its last
-    /// page.
+    /// page, and after each part of a long one.
     pub(super) fn answered(
         &mut self,
         page: &TaskPage<ListedTask>,
@@ -137,29 +165,51 @@ impl OrphanScan {
         for row in &page.data {
             run.rows.add(row, skew, is_owned(&row.task_id));
             let Some(created) = row.created.and_then(|created| skew.ours(created)) else { continue };
-            let oldest = *run.oldest.get_or_insert(created);
+            let before = run.oldest_in_row.unwrap_or(created);
             // Tasks of one moment come in any order, and a page is read at its own skew.
-            run.is_in_order &= created <= oldest + IN_ANY_ORDER;
-            run.oldest = Some(oldest.min(created));
+            run.is_in_order &= created <= before + IN_ANY_ORDER;
+            run.oldest_in_row = Some(before.min(created));
+            run.oldest = Some(run.oldest.map_or(created, |oldest| oldest.min(created)));
         }
-        let is_far_enough = run.is_in_order && run.oldest.is_some_and(|oldest| oldest < run.back_to);
+        let in_order = run.oldest.filter(|_| run.is_in_order && !run.rows.has_gaps);
+        let is_back_at = |time: SystemTime| run.oldest.is_some_and(|oldest| run.is_in_order && oldest < time);
         let is_last = page.data.is_empty() || run.asked >= page.total.div_ceil(run.size.max(1));
-        if !is_far_enough && !is_last && run.asked < MOST_PAGES {
+        let goal = if run.parts > 0 { run.missed.unwrap_or(run.back_to) } else { run.back_to };
+        let is_over = is_back_at(goal) || is_last;
+        let is_at_part = run.asked.is_multiple_of(PAGES_OF_PART);
+        if !is_over && !is_at_part {
             return None;
         }
-        let run = self.run.take()?;
+        // What is missed may be further back, and the rest of the list tells it where the list is in order.
+        let goes_on = !is_over
+            && run.parts + 1 < MOST_PARTS
+            && in_order.is_some()
+            && run.missed.is_some_and(|missed| !is_back_at(missed))
+            && self.parked.is_none();
         self.failures = 0;
-        self.completed = Some(run.began_at);
-        let in_order = run.oldest.filter(|_| run.is_in_order);
-        let reached = if is_last { Some(SystemTime::UNIX_EPOCH) } else { in_order };
-        let reached = reached.filter(|_| !run.rows.has_gaps);
-        Some(CompleteScan { began_at: run.began_at, reached, has_skew: run.has_skew, rows: run.rows })
+        self.completed = self.completed.max(Some(run.began_at));
+        let reached = if is_last && !run.rows.has_gaps { Some(SystemTime::UNIX_EPOCH) } else { in_order };
+        let rest = ScannedRows { has_gaps: run.rows.has_gaps, ..ScannedRows::default() };
+        let done = CompleteScan {
+            began_at: run.began_at,
+            is_later_part: run.parts > 0,
+            reached,
+            has_skew: run.has_skew,
+            rows: std::mem::replace(&mut run.rows, rest),
+        };
+        run.parts += 1;
+        if !goes_on {
+            self.run = None;
+        }
+        Some(done)
     }
 
     /// Ends a scan of which a page did not come. The next one begins after a pause, which is longer each time: an upstream
-    /// may have no list at all.
+    /// may have no list at all. A long scan is parked, to ask for that page again.
     pub(super) fn failed(&mut self, times: &OrphanTimes, now: Instant) {
-        self.run = None;
+        if let Some(run) = self.run.take().filter(|run| run.parts > 0) {
+            self.parked = Some(OrphanScanRun { asked: run.asked - 1, ..run });
+        }
         let pause = AFTER_FAILURE.saturating_mul(1 << self.failures.min(8)).min(times.every);
         self.failures = self.failures.saturating_add(1);
         self.next_page = now + pause;
@@ -173,8 +223,11 @@ impl OrphanScan {
     }
 }
 
-/// Pages of one scan: 30,000 tasks. A longer list is not read to its end.
-const MOST_PAGES: usize = 300;
+/// Pages of a scan, 30,000 tasks, after which what they show is told. The rest of a longer list is read only for a lost
+/// submit that may be there.
+const PAGES_OF_PART: usize = 300;
+/// Parts of one scan: two million tasks.
+const MOST_PARTS: usize = 67;
 /// Part of the list that two scans read: a task may be listed late, and is no orphan before a minute has passed.
 const OVERLAP: Duration = Duration::from_secs(600);
 const IN_ANY_ORDER: Duration = Duration::from_secs(2);

@@ -77,15 +77,72 @@ fn a_list_in_another_order_is_read_to_its_end() {
 }
 
 #[test]
-fn a_list_without_end_is_left_after_some_pages() {
+fn a_long_list_is_left_after_some_pages() {
     let start = Instant::now();
-    let mut scan = OrphanScan::new(start);
     let all = page(1_000_000, 0..100);
-    for _ in 1..MOST_PAGES {
-        assert!(read(&mut scan, &all, start).is_none());
-    }
     // Each page begins anew at the newest task, so nothing is known of what is behind the last page.
-    assert_eq!(read(&mut scan, &all, start).expect("its end").reached, None);
+    for missed in [None, Some(date() - Duration::from_secs(80_000))] {
+        let mut scan = OrphanScan::new(start);
+        for number in 1..=PAGES_OF_PART {
+            scan.ask(100, missed, &TIMES, start, date());
+            let done = scan.answered(&all, Some(Skew::default()), GAP, |_| false, start);
+            assert_eq!(done.map(|done| done.reached), (number == PAGES_OF_PART).then_some(None));
+        }
+        assert_eq!(scan.step(&TIMES, start + GAP), OrphanStep::At(start + TIMES.every));
+    }
+}
+
+/// Page `number`, from 1, of a list with a task for each second.
+fn page_of_seconds(number: usize) -> TaskPage<ListedTask> {
+    let first = (number as u64 - 1) * 100;
+    page(80_000, first..first + 100)
+}
+
+/// Asks for pages, and takes them in, until the scan tells something. Returns that with the number of the last page.
+fn read_part(
+    scan: &mut OrphanScan,
+    missed: Option<SystemTime>,
+    shift: usize,
+    now: Instant,
+) -> (CompleteScan, usize) {
+    loop {
+        let asked = scan.ask(100, missed, &TIMES, now, date());
+        let page = page_of_seconds(asked.number.saturating_sub(shift).max(1));
+        if let Some(done) = scan.answered(&page, Some(Skew::default()), GAP, |_| true, now) {
+            return (done, asked.number);
+        }
+    }
+}
+
+#[test]
+fn a_long_list_is_read_in_parts_as_far_as_a_lost_submit_and_not_while_a_scan_is_due() {
+    let start = Instant::now();
+    let ago = |seconds| Some(date() - Duration::from_secs(seconds));
+    let mut scan = OrphanScan::new(start);
+    let (first, number) = read_part(&mut scan, ago(70_050), 0, start);
+    assert_eq!((first.is_later_part, first.reached, number), (false, ago(29_999), 300));
+    assert_eq!(scan.step(&TIMES, start), OrphanStep::At(start + GAP), "there is more to read");
+    let (second, number) = read_part(&mut scan, None, 0, start);
+    assert_eq!((second.is_later_part, second.reached, number), (true, ago(59_999), 600));
+    // A scan that is due comes first, and reads no more than its part.
+    scan.note_loss(start);
+    let due = start + TIMES.after_loss;
+    let (other, number) = read_part(&mut scan, ago(70_050), 0, due);
+    assert_eq!((other.is_later_part, other.reached, number), (false, ago(29_999), 300));
+    // A page that does not come is asked for again, and the next scan goes first here, too.
+    assert_eq!(scan.ask(100, None, &TIMES, due, date()).number, 601);
+    scan.failed(&TIMES, due);
+    let later = due + AFTER_FAILURE;
+    assert_eq!(scan.step(&TIMES, later), OrphanStep::Page);
+    assert_eq!(
+        read_part(&mut scan, None, 0, later).1,
+        7,
+        "it is only as long as the time since the last one"
+    );
+    // Tasks that were made meanwhile have moved the list by two pages.
+    let (last, number) = read_part(&mut scan, None, 2, later);
+    assert_eq!((last.is_later_part, last.reached, number), (true, ago(70_099), 703));
+    assert_eq!(scan.step(&TIMES, later + GAP), OrphanStep::At(later + TIMES.every), "nothing is left");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::account_poller::{AccountPoller, NextCall};
 use super::hub::{PollHub, QueryOutcome};
 use super::orphan::{Orphan, Skew};
-use super::orphan_match::{Intent, SearchPass, SearchedAccount, is_awaited};
-use super::orphan_scan::{OrphanPage, OrphanStep};
+use super::orphan_match::{Intent, SearchPass, SearchedAccount, is_awaited, is_read_twice};
+use super::orphan_scan::{CompleteScan, OrphanPage, OrphanStep};
 use super::sent_submit::SentSubmit;
 use super::sent_submits::DoubtfulSubmit;
 use crate::config::OrphanTimes;
@@ -57,9 +57,11 @@ impl PollHub {
         };
         let size = state.page_size.tasks();
         drop(state);
-        let first = [poller.sent.lock().first_lost(), watch.back_to].into_iter().flatten().min();
-        let back_to = first.and_then(|sent_at| sent_at.checked_sub(MARGIN));
-        NextCall::Ask(watch.scan.ask(size, back_to, times, now, date), call)
+        let is_read = |sent_at, lost_at| is_read_twice(&watch.passes, sent_at, lost_at, times.min_age);
+        let first_lost = poller.sent.lock().first_lost(|submit, lost_at| !is_read(submit.sent_at, lost_at));
+        let first = [first_lost, watch.missed].into_iter().flatten().min();
+        let missed = first.and_then(|sent_at| sent_at.checked_sub(MARGIN));
+        NextCall::Ask(watch.scan.ask(size, missed, times, now, date), call)
     }
 
     /// Takes in a page of the account's list.
@@ -77,9 +79,13 @@ impl PollHub {
         let mut watch = poller.orphans.lock();
         let Some(done) = watch.scan.answered(page, skew, gap, is_owned, now) else { return };
         let before = watch.orphans.all().len();
-        let (began_at, reached, has_skew) = (done.began_at, done.reached, done.has_skew);
+        let CompleteScan { began_at, is_later_part, reached, has_skew, rows } = done;
         watch.note_pass(SearchPass { began_at, reached, has_skew });
-        watch.orphans.take(done.rows, done.began_at, times.min_age, is_owned);
+        watch.orphans.take(rows, is_later_part, began_at, times.min_age, is_owned);
+        if !watch.orphans.is_complete() {
+            // Orphans that found no room must be read again, once there is some.
+            watch.passes.clear();
+        }
         let count = watch.orphans.all().len();
         if count > before {
             let account = &**poller.account();
@@ -232,8 +238,8 @@ impl PollHub {
         }
     }
 
-    /// Has the next scans go back to the first of the submits that still wait for a verdict, and ends the doubt about
-    /// submits that have surely made no task.
+    /// Has the next scans go back to the first of the submits that still wait for a verdict and may have made a task that
+    /// no two scans have reached, and ends the doubt about submits that have surely made none.
     pub fn note_verdicts<'i>(
         &self,
         searched: &[SearchedAccount],
@@ -243,7 +249,12 @@ impl PollHub {
         for search in searched {
             let poller = self.account_poller(&search.account);
             let is_of = |intent: &&Intent| intent.account.as_ref().is_none_or(|own| *own == search.account);
-            poller.orphans.lock().back_to = waiting.clone().filter(is_of).map(|intent| intent.sent_at).min();
+            let mut watch = poller.orphans.lock();
+            let is_read =
+                |intent: &Intent| is_read_twice(&watch.passes, intent.sent_at, intent.lost_at, min_age);
+            let missed = waiting.clone().filter(is_of).filter(|intent| !is_read(intent));
+            watch.missed = missed.map(|intent| intent.sent_at).min();
+            drop(watch);
             // Among replicas, a submit that stands durably is known by its row.
             let is_row = |submit: &DoubtfulSubmit| self.replicas.is_some() && submit.attempt.is_some();
             poller.sent.lock().clear(|submit| is_row(submit) || search.clears(submit, min_age));

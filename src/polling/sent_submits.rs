@@ -103,10 +103,14 @@ impl SentSubmits {
         self.in_doubt.retain(|_, submit| submit.lost_at.is_none_or(|lost| !is_over(lost)));
     }
 
-    /// Time at which the first lost submit was sent that is still in doubt.
-    pub(super) fn first_lost(&self) -> Option<SystemTime> {
-        let lost = self.in_doubt.values().filter(|submit| submit.lost_at.is_some());
-        lost.map(|submit| submit.sent_at).min()
+    /// Time at which the first lost submit was sent that is still in doubt, and `is_missed` with the time of its loss.
+    pub(super) fn first_lost(
+        &self,
+        is_missed: impl Fn(&DoubtfulSubmit, SystemTime) -> bool,
+    ) -> Option<SystemTime> {
+        let is_missed =
+            |submit: &&DoubtfulSubmit| submit.lost_at.is_some_and(|lost_at| is_missed(submit, lost_at));
+        self.in_doubt.values().filter(is_missed).map(|submit| submit.sent_at).min()
     }
 }
 
@@ -128,9 +132,9 @@ mod tests {
         let mut sent = SentSubmits::new(at(0));
         let numbers = [1, 2, 3].map(|second| sent.send(None, at(second)));
         sent.settle(numbers[0]);
-        assert_eq!(sent.first_lost(), None);
+        assert_eq!(sent.first_lost(|_, _| true), None);
         sent.lose(numbers[2], Some("m".into()), at(9));
-        assert_eq!(sent.first_lost(), Some(at(3)));
+        assert_eq!(sent.first_lost(|_, _| true), Some(at(3)));
         sent.forget_expired(at(9) + LIFETIME);
         assert_eq!(sent.in_doubt.len(), 2);
         sent.forget_expired(at(10) + LIFETIME);

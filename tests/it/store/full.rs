@@ -54,7 +54,8 @@ pub(super) fn fill_and_free(path: &Path) {
         let done = if warned {
             // The answers of submits that are under way come one by one, and then each claim has a commit of its own.
             let mut is_refused = false;
-            let alone = |id| (!is_refused).then(|| wait(claim(id))).inspect(|done| is_refused = done.is_err());
+            let alone =
+                |id| (!is_refused).then(|| wait(claim(id))).inspect(|done| is_refused = done.is_err());
             names.iter().map_while(alone).collect()
         } else {
             wait(join_all(names.iter().map(claim)))
