@@ -11,11 +11,13 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::account::AccountRegistry;
-use crate::config::Config;
+use crate::config::{Config, OrphanTimes};
+use crate::dashscope::listed_task::ListedTask;
 use crate::dashscope::task::status_answer;
 use crate::dashscope::task_list::{TaskPage, TaskRow};
-use crate::polling::PageRequest;
-use crate::polling::{NextCall, PacedCall, TaskEndpoint};
+use crate::polling::orphan::MOST_ORPHANS;
+use crate::polling::orphan_search::AnswerClock;
+use crate::polling::{NextCall, PacedCall, PageRequest, TaskEndpoint};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
 
@@ -206,6 +208,31 @@ fn polls_that_are_passed_on_leave_queries_for_other_tasks() {
 }
 
 /// One refusal made pages small for ever.
+#[test]
+fn orphans_that_find_no_room_are_read_again() {
+    let HubFixture { hub, poller, now, date, .. } = world();
+    let times = OrphanTimes {
+        every: Duration::from_secs(300),
+        after_loss: Duration::from_secs(70),
+        min_age: Duration::from_secs(60),
+    };
+    let clock = AnswerClock { asked: date, received: date, date: Some(date) };
+    let passes_after = |orphans: usize| {
+        let row = |number| ListedTask {
+            task_id: format!("orphan-{number}").into(),
+            created: Some(date - Duration::from_secs(3_600)),
+            ..ListedTask::default()
+        };
+        let data: Vec<ListedTask> = (0..orphans).map(row).collect();
+        let page = TaskPage { total: data.len(), page_size: data.len(), data };
+        poller.orphans.lock().scan.ask(orphans, None, &times, now, date);
+        hub.take_orphan_page(&poller, &page, clock, &times, now);
+        poller.orphans.lock().passes.len()
+    };
+    assert_eq!(passes_after(10), 1);
+    assert_eq!(passes_after(MOST_ORPHANS), 0, "some may have found none");
+}
+
 #[test]
 fn list_pages_grow_again() {
     let mut world = world();
