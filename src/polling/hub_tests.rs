@@ -207,7 +207,6 @@ fn polls_that_are_passed_on_leave_queries_for_other_tasks() {
     assert!((share - 5..=share).contains(&passed), "{passed} of {share}");
 }
 
-/// One refusal made pages small for ever.
 #[test]
 fn orphans_that_find_no_room_are_read_again() {
     let HubFixture { hub, poller, now, date, .. } = world();
@@ -233,6 +232,7 @@ fn orphans_that_find_no_room_are_read_again() {
     assert_eq!(passes_after(MOST_ORPHANS), 0, "some may have found none");
 }
 
+/// One refusal made pages small for ever.
 #[test]
 fn list_pages_grow_again() {
     let mut world = world();

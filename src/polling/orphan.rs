@@ -30,7 +30,7 @@ pub struct Orphan {
 #[derive(Debug, Default)]
 pub(super) struct OrphanList {
     orphans: Vec<Arc<Orphan>>,
-    /// Tasks without an owner that the last scan found too young to be orphans.
+    /// Tasks without an owner that the scans found too young to be orphans.
     young: Vec<Arc<Orphan>>,
     /// Numbers of the upstream keys that have made tasks of ours.
     own_keys: HashSet<Box<str>>,
@@ -74,12 +74,13 @@ impl ScannedRows {
 }
 
 impl OrphanList {
-    /// Takes in a scan that began at `began`, or a part of it. A task is an orphan once it is older than `min_age`: the answer that names
-    /// a younger one may be on its way, and its claim. Looks again whether a task has an owner by now.
+    /// Takes in a scan that began at `began`, or a part of it. A task is an orphan once it is older than `min_age`: the
+    /// answer that names a younger one may be on its way, and its claim. Looks again whether a task has an owner by now.
+    /// `has_skew`: the times of the tasks are by our clock.
     pub(super) fn take(
         &mut self,
         scanned: ScannedRows,
-        is_later_part: bool,
+        has_skew: bool,
         began: SystemTime,
         min_age: Duration,
         is_owned: impl Fn(&str) -> bool,
@@ -87,22 +88,23 @@ impl OrphanList {
         if self.own_keys.len() < MOST_KEYS {
             self.own_keys.extend(scanned.own_keys);
         }
+        // Young tasks grow old, also those that this scan has not reached.
+        let known = self.orphans.drain(..).chain(self.young.drain(..));
+        let mut by_id: HashMap<Arc<str>, Arc<Orphan>> =
+            known.map(|orphan| (Arc::clone(&orphan.task_id), orphan)).collect();
+        for orphan in scanned.unowned {
+            if has_skew || !by_id.contains_key(&orphan.task_id) {
+                by_id.insert(Arc::clone(&orphan.task_id), Arc::new(orphan));
+            }
+        }
         let is_old = |orphan: &Orphan| began.duration_since(orphan.created).is_ok_and(|age| age > min_age);
         let is_kept = |orphan: &Orphan| {
             let is_gone = began.duration_since(orphan.created).is_ok_and(|age| age > LIFETIME);
             !is_gone && !is_owned(&orphan.task_id)
         };
-        let known = self.orphans.drain(..).map(|orphan| (Arc::clone(&orphan.task_id), orphan));
-        let mut by_id: HashMap<Arc<str>, Arc<Orphan>> = known.collect();
-        let (old, young): (Vec<Orphan>, Vec<Orphan>) = scanned.unowned.into_iter().partition(is_old);
-        if !is_later_part {
-            self.young.clear();
-        }
-        self.young.extend(young.into_iter().map(Arc::new));
-        for orphan in old {
-            by_id.insert(Arc::clone(&orphan.task_id), Arc::new(orphan));
-        }
-        let mut orphans: Vec<Arc<Orphan>> = by_id.into_values().filter(|orphan| is_kept(orphan)).collect();
+        let (mut orphans, young): (Vec<Arc<Orphan>>, Vec<Arc<Orphan>>) =
+            by_id.into_values().filter(|orphan| is_kept(orphan)).partition(|orphan| is_old(orphan));
+        self.young = young;
         orphans
             .sort_unstable_by(|one, other| (other.created, &other.task_id).cmp(&(one.created, &one.task_id)));
         orphans.truncate(MOST_ORPHANS);
@@ -204,24 +206,44 @@ mod tests {
     fn a_task_is_an_orphan_after_a_minute_if_nobody_owns_it() {
         let mut list = OrphanList::default();
         let rows = [("young", 50, "1"), ("old", 10, "1"), ("ours", 5, "1"), ("claimed", 4, "1")];
-        list.take(scanned(&rows, &["ours"]), false, at(100), MINUTE, |id| id == "claimed");
+        list.take(scanned(&rows, &["ours"]), true, at(100), MINUTE, |id| id == "claimed");
         assert_eq!(ids(&list), ["old"]);
         // The next scan need not go back so far.
-        list.take(scanned(&[("young", 50, "1")], &[]), false, at(120), MINUTE, |_| false);
+        list.take(scanned(&[("young", 50, "1")], &[]), true, at(120), MINUTE, |_| false);
         assert_eq!(ids(&list), ["young", "old"]);
-        list.take(scanned(&[], &[]), false, at(120), MINUTE, |id| id == "young");
+        list.take(scanned(&[], &[]), true, at(120), MINUTE, |id| id == "young");
         assert_eq!(ids(&list), ["old"]);
-        list.take(scanned(&[], &[]), false, at(11) + LIFETIME, MINUTE, |_| false);
+        list.take(scanned(&[], &[]), true, at(11) + LIFETIME, MINUTE, |_| false);
         assert!(list.all().is_empty());
+    }
+
+    #[test]
+    fn a_young_task_grows_old_though_no_later_scan_reaches_it() {
+        let mut list = OrphanList::default();
+        list.take(scanned(&[("young", 50, "1")], &[]), true, at(100), MINUTE, |_| false);
+        list.take(scanned(&[], &[]), true, at(105), MINUTE, |_| false);
+        assert_eq!((list.young().len(), ids(&list)), (1, vec![]));
+        list.take(scanned(&[], &[]), true, at(120), MINUTE, |_| false);
+        assert_eq!((list.young().len(), ids(&list)), (0, vec!["young"]));
+    }
+
+    #[test]
+    fn a_time_that_was_measured_stays() {
+        let mut list = OrphanList::default();
+        let created = |list: &OrphanList| list.all()[0].created;
+        for (has_skew, second, shown) in [(false, 9, 9), (true, 10, 10), (false, 11, 10), (true, 12, 12)] {
+            list.take(scanned(&[("a", second, "1")], &[]), has_skew, at(100), MINUTE, |_| false);
+            assert_eq!(created(&list), at(shown));
+        }
     }
 
     #[test]
     fn orphans_of_a_key_that_made_none_of_our_tasks_are_told_apart() {
         let mut list = OrphanList::default();
-        list.take(scanned(&[("a", 1, "1"), ("b", 2, "2")], &[]), false, at(100), MINUTE, |_| false);
+        list.take(scanned(&[("a", 1, "1"), ("b", 2, "2")], &[]), true, at(100), MINUTE, |_| false);
         let own = |list: &OrphanList| list.all().iter().map(|orphan| orphan.has_own_key).collect::<Vec<_>>();
         assert_eq!(own(&list), [true, true], "there is nothing to compare with");
-        list.take(scanned(&[("ours", 3, "1")], &["ours"]), false, at(100), MINUTE, |_| false);
+        list.take(scanned(&[("ours", 3, "1")], &["ours"]), true, at(100), MINUTE, |_| false);
         assert_eq!((ids(&list), own(&list)), (vec!["b", "a"], vec![false, true]));
     }
 
@@ -234,7 +256,7 @@ mod tests {
                 let id = format!("{half}-{number}");
                 scanned.add(&row(&id, half + number / 1000, "1"), Skew::default(), false);
             }
-            list.take(scanned, false, at(1000), MINUTE, |_| false);
+            list.take(scanned, true, at(1000), MINUTE, |_| false);
         }
         assert_eq!((list.all().len(), list.is_complete()), (MOST_ORPHANS, false));
         assert!(list.all().last().is_some_and(|last| last.created > at(3)));
@@ -247,7 +269,7 @@ mod tests {
         scanned.add(&ListedTask { created: None, ..row("a", 0, "1") }, Skew::default(), false);
         scanned.add(&row("", 0, "1"), Skew::default(), false);
         assert!(scanned.has_gaps);
-        list.take(scanned, false, at(1000), MINUTE, |_| false);
+        list.take(scanned, true, at(1000), MINUTE, |_| false);
         assert!(list.all().is_empty());
     }
 

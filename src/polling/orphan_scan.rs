@@ -41,10 +41,12 @@ struct OrphanScanRun {
     parts: usize,
     /// The oldest task so far.
     oldest: Option<SystemTime>,
-    /// The oldest task since the scan was parked.
-    oldest_in_row: Option<SystemTime>,
-    /// False once a task was newer than one before it: then no task tells how old the rest is.
+    /// The oldest task when the last part was told.
+    oldest_told: Option<SystemTime>,
+    /// False once a task was newer than one before it on its page: then no task tells how old the rest is.
     is_in_order: bool,
+    /// Failures in a row of one page.
+    failures: u32,
     /// Each answer so far had a date.
     has_skew: bool,
     /// Rows since the last part of the scan was told.
@@ -62,8 +64,6 @@ pub struct OrphanPage {
 #[derive(Debug)]
 pub(super) struct CompleteScan {
     pub(super) began_at: SystemTime,
-    /// An earlier part of the same scan was told.
-    pub(super) is_later_part: bool,
     /// All tasks that were made since then were on its pages; `None` if that is not known.
     pub(super) reached: Option<SystemTime>,
     /// The upstream's clock was compared with ours.
@@ -110,14 +110,16 @@ impl OrphanScan {
         date: SystemTime,
     ) -> OrphanPage {
         let is_due = now >= self.next_scan(times);
-        if is_due && let Some(run) = self.run.take_if(|run| run.parts > 0) {
+        let may_be_parked =
+            |run: &mut OrphanScanRun| run.parts > 0 && run.asked.is_multiple_of(PAGES_AT_ONCE);
+        if is_due && let Some(run) = self.run.take_if(may_be_parked) {
             self.parked = Some(run);
         }
         let is_outdated =
             |run: &mut OrphanScanRun| date.duration_since(run.began_at).is_ok_and(|age| age > LIFETIME);
         self.parked.take_if(is_outdated);
         if self.run.is_none() && !is_due {
-            self.run = self.parked.take().map(|run| OrphanScanRun { oldest_in_row: None, ..run });
+            self.run = self.parked.take();
         }
         if self.run.is_none() {
             self.began = now;
@@ -126,7 +128,10 @@ impl OrphanScan {
             self.lost = later.map(|last| [last, last]);
         }
         let day = date.checked_sub(LIFETIME).unwrap_or(date);
-        let usual = self.completed.and_then(|at| at.checked_sub(OVERLAP)).unwrap_or(day);
+        let completed = self.completed.filter(|at| *at <= date);
+        let usual = completed.and_then(|at| at.checked_sub(OVERLAP)).unwrap_or(day);
+        // The scan that is parked goes further back than this one.
+        let missed = missed.filter(|_| self.parked.is_none());
         let fresh = || OrphanScanRun {
             began_at: date,
             back_to: missed.unwrap_or(usual).min(usual).max(day),
@@ -135,8 +140,9 @@ impl OrphanScan {
             asked: 0,
             parts: 0,
             oldest: None,
-            oldest_in_row: None,
+            oldest_told: None,
             is_in_order: true,
+            failures: 0,
             has_skew: true,
             rows: ScannedRows::default(),
         };
@@ -162,13 +168,16 @@ impl OrphanScan {
         }
         run.has_skew &= skew.is_some();
         let skew = skew.unwrap_or_default();
+        run.failures = 0;
+        // Tasks that are made meanwhile push older ones to the next page, so only a page by itself shows the order.
+        let mut oldest_on_page = None;
         for row in &page.data {
             run.rows.add(row, skew, is_owned(&row.task_id));
             let Some(created) = row.created.and_then(|created| skew.ours(created)) else { continue };
-            let before = run.oldest_in_row.unwrap_or(created);
+            let before = oldest_on_page.unwrap_or(created);
             // Tasks of one moment come in any order, and a page is read at its own skew.
             run.is_in_order &= created <= before + IN_ANY_ORDER;
-            run.oldest_in_row = Some(before.min(created));
+            oldest_on_page = Some(before.min(created));
             run.oldest = Some(run.oldest.map_or(created, |oldest| oldest.min(created)));
         }
         let in_order = run.oldest.filter(|_| run.is_in_order && !run.rows.has_gaps);
@@ -180,8 +189,9 @@ impl OrphanScan {
         if !is_over && !is_at_part {
             return None;
         }
-        // What is missed may be further back, and the rest of the list tells it where the list is in order.
+        // What is missed may be further back, and the rest of the list tells it where each part is older than the last.
         let goes_on = !is_over
+            && run.oldest_told.is_none_or(|told| run.oldest.is_some_and(|oldest| oldest < told))
             && run.parts + 1 < MOST_PARTS
             && in_order.is_some()
             && run.missed.is_some_and(|missed| !is_back_at(missed))
@@ -192,12 +202,12 @@ impl OrphanScan {
         let rest = ScannedRows { has_gaps: run.rows.has_gaps, ..ScannedRows::default() };
         let done = CompleteScan {
             began_at: run.began_at,
-            is_later_part: run.parts > 0,
             reached,
             has_skew: run.has_skew,
             rows: std::mem::replace(&mut run.rows, rest),
         };
         run.parts += 1;
+        run.oldest_told = run.oldest;
         if !goes_on {
             self.run = None;
         }
@@ -205,10 +215,10 @@ impl OrphanScan {
     }
 
     /// Ends a scan of which a page did not come. The next one begins after a pause, which is longer each time: an upstream
-    /// may have no list at all. A long scan is parked, to ask for that page again.
+    /// may have no list at all. A long scan is parked, to ask for that page again a few times.
     pub(super) fn failed(&mut self, times: &OrphanTimes, now: Instant) {
-        if let Some(run) = self.run.take().filter(|run| run.parts > 0) {
-            self.parked = Some(OrphanScanRun { asked: run.asked - 1, ..run });
+        if let Some(run) = self.run.take().filter(|run| run.parts > 0 && run.failures < MOST_FAILURES) {
+            self.parked = Some(OrphanScanRun { asked: run.asked - 1, failures: run.failures + 1, ..run });
         }
         let pause = AFTER_FAILURE.saturating_mul(1 << self.failures.min(8)).min(times.every);
         self.failures = self.failures.saturating_add(1);
@@ -217,17 +227,27 @@ impl OrphanScan {
         self.began = now.checked_sub(times.every).map_or(self.began, |began| began + pause);
     }
 
+    /// Leaves a long scan: what it has not read yet can't be judged.
+    pub(super) fn leave(&mut self) {
+        self.run = None;
+        self.parked = None;
+    }
+
     /// Has a scan begin some time after a lost answer.
     pub(super) fn note_loss(&mut self, now: Instant) {
         self.lost = Some(self.lost.map_or([now, now], |[first, _]| [first, now]));
     }
 }
 
-/// Pages of a scan, 30,000 tasks, after which what they show is told. The rest of a longer list is read only for a lost
+/// Pages of a scan, 30,000 tasks at 100 a page, after which what they show is told. The rest of a longer list is read only for a lost
 /// submit that may be there.
 const PAGES_OF_PART: usize = 300;
 /// Parts of one scan: two million tasks.
 const MOST_PARTS: usize = 67;
+/// Pages of a long scan for which one that is due waits.
+const PAGES_AT_ONCE: usize = 50;
+/// Failures in a row after which a long scan is given up.
+const MOST_FAILURES: u32 = 3;
 /// Part of the list that two scans read: a task may be listed late, and is no orphan before a minute has passed.
 const OVERLAP: Duration = Duration::from_secs(600);
 const IN_ANY_ORDER: Duration = Duration::from_secs(2);

@@ -80,13 +80,15 @@ fn a_list_in_another_order_is_read_to_its_end() {
 fn a_long_list_is_left_after_some_pages() {
     let start = Instant::now();
     let all = page(1_000_000, 0..100);
-    // Each page begins anew at the newest task, so nothing is known of what is behind the last page.
-    for missed in [None, Some(date() - Duration::from_secs(80_000))] {
+    // Each page begins anew at the newest task, so that a second part shows nothing older.
+    for (missed, parts) in [(None, 1), (Some(date() - Duration::from_secs(80_000)), 2)] {
         let mut scan = OrphanScan::new(start);
-        for number in 1..=PAGES_OF_PART {
+        for number in 1..=parts * PAGES_OF_PART {
             scan.ask(100, missed, &TIMES, start, date());
-            let done = scan.answered(&all, Some(Skew::default()), GAP, |_| false, start);
-            assert_eq!(done.map(|done| done.reached), (number == PAGES_OF_PART).then_some(None));
+            let done = scan.answered(&all, Some(Skew::default()), GAP, |_| true, start);
+            let reached =
+                number.is_multiple_of(PAGES_OF_PART).then(|| Some(date() - Duration::from_secs(99)));
+            assert_eq!(done.map(|done| done.reached), reached);
         }
         assert_eq!(scan.step(&TIMES, start + GAP), OrphanStep::At(start + TIMES.every));
     }
@@ -120,29 +122,54 @@ fn a_long_list_is_read_in_parts_as_far_as_a_lost_submit_and_not_while_a_scan_is_
     let ago = |seconds| Some(date() - Duration::from_secs(seconds));
     let mut scan = OrphanScan::new(start);
     let (first, number) = read_part(&mut scan, ago(70_050), 0, start);
-    assert_eq!((first.is_later_part, first.reached, number), (false, ago(29_999), 300));
+    assert_eq!((first.reached, number), (ago(29_999), 300));
     assert_eq!(scan.step(&TIMES, start), OrphanStep::At(start + GAP), "there is more to read");
     let (second, number) = read_part(&mut scan, None, 0, start);
-    assert_eq!((second.is_later_part, second.reached, number), (true, ago(59_999), 600));
-    // A scan that is due comes first, and reads no more than its part.
+    assert_eq!((second.reached, number), (ago(59_999), 600));
+    // A scan that is due comes first, and reads only what is new: the rest is the other one's.
     scan.note_loss(start);
     let due = start + TIMES.after_loss;
     let (other, number) = read_part(&mut scan, ago(70_050), 0, due);
-    assert_eq!((other.is_later_part, other.reached, number), (false, ago(29_999), 300));
+    assert_eq!((other.reached, number), (ago(699), 7));
     // A page that does not come is asked for again, and the next scan goes first here, too.
     assert_eq!(scan.ask(100, None, &TIMES, due, date()).number, 601);
     scan.failed(&TIMES, due);
     let later = due + AFTER_FAILURE;
     assert_eq!(scan.step(&TIMES, later), OrphanStep::Page);
-    assert_eq!(
-        read_part(&mut scan, None, 0, later).1,
-        7,
-        "it is only as long as the time since the last one"
-    );
+    assert_eq!(read_part(&mut scan, ago(70_050), 0, later).1, 7);
     // Tasks that were made meanwhile have moved the list by two pages.
     let (last, number) = read_part(&mut scan, None, 2, later);
-    assert_eq!((last.is_later_part, last.reached, number), (true, ago(70_099), 703));
+    assert_eq!((last.reached, number), (ago(70_099), 703));
     assert_eq!(scan.step(&TIMES, later + GAP), OrphanStep::At(later + TIMES.every), "nothing is left");
+}
+
+#[test]
+fn a_long_scan_goes_on_for_some_pages_before_it_is_parked_and_is_given_up_after_some_failures() {
+    let start = Instant::now();
+    let ago = |seconds| Some(date() - Duration::from_secs(seconds));
+    let mut scan = OrphanScan::new(start);
+    read_part(&mut scan, ago(70_050), 0, start);
+    assert_eq!(scan.ask(100, None, &TIMES, start, date()).number, 301);
+    let due = start + TIMES.every;
+    let mut last = 301;
+    loop {
+        let page = page_of_seconds(last);
+        assert!(scan.answered(&page, Some(Skew::default()), GAP, |_| true, due).is_none());
+        match scan.ask(100, None, &TIMES, due + GAP, date()).number {
+            1 => break,
+            number => last = number,
+        }
+    }
+    assert_eq!(last, 350);
+    assert!(scan.answered(&page(80_000, [1, 700]), Some(Skew::default()), GAP, |_| true, due).is_some());
+    for _ in 0..=MOST_FAILURES {
+        assert_eq!(scan.ask(100, None, &TIMES, due, date()).number, 351);
+        // The pause is over, and no scan is due.
+        scan.failed(&TIMES, due);
+        scan.began = due;
+        scan.next_page = due;
+    }
+    assert_eq!(scan.step(&TIMES, due), OrphanStep::At(due + TIMES.every));
 }
 
 #[test]

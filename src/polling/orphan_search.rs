@@ -79,12 +79,13 @@ impl PollHub {
         let mut watch = poller.orphans.lock();
         let Some(done) = watch.scan.answered(page, skew, gap, is_owned, now) else { return };
         let before = watch.orphans.all().len();
-        let CompleteScan { began_at, is_later_part, reached, has_skew, rows } = done;
-        watch.note_pass(SearchPass { began_at, reached, has_skew });
-        watch.orphans.take(rows, is_later_part, began_at, times.min_age, is_owned);
+        let CompleteScan { began_at, reached, has_skew, rows } = done;
+        watch.note_pass(SearchPass { began_at, reached, has_skew }, clock.received);
+        watch.orphans.take(rows, has_skew, began_at, times.min_age, is_owned);
         if !watch.orphans.is_complete() {
             // Orphans that found no room must be read again, once there is some.
             watch.passes.clear();
+            watch.scan.leave();
         }
         let count = watch.orphans.all().len();
         if count > before {

@@ -143,6 +143,12 @@ impl EmbeddedEngine {
             return;
         }
         let path = &self.file.path;
+        // A copy for which there is no space would take the reserve, and its log could not be used again.
+        if !self.has_reserve
+            && file::growth(connection, path).is_none_or(|bytes| bytes > file::RESERVE_BYTES / 2)
+        {
+            return;
+        }
         let run = |mode: &str| {
             let statement = format!("PRAGMA wal_checkpoint({mode})");
             connection.query_row(&statement, [], |row| row.get::<_, bool>(0))

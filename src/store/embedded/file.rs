@@ -206,6 +206,18 @@ impl LockedFile {
     }
 }
 
+/// Bytes by which the file grows when its log is copied into it; `None` if that is not known.
+pub(in crate::store) fn growth(connection: &Connection, path: &Path) -> Option<u64> {
+    let pages = |pragma: &str| {
+        connection
+            .query_row(pragma, [], |row| row.get::<_, i64>(0))
+            .ok()
+            .and_then(|count| u64::try_from(count).ok())
+    };
+    let bytes = pages("PRAGMA page_count")? * pages("PRAGMA page_size")?;
+    Some(bytes.saturating_sub(fs::metadata(path).ok()?.len()))
+}
+
 /// Refuses an empty file that has a log or a reserve file: SQLite would take the file for a new database and delete the
 /// log.
 pub(in crate::store) fn refuse_emptied(path: &Path) -> Result<(), StoreCause> {
@@ -344,7 +356,7 @@ const MODE: u32 = 0o600;
 /// Statements that stay prepared: all those of the writer, each of some KiB.
 const MOST_STATEMENTS: usize = 128;
 /// Size of the reserve file: space for some thousand claims.
-const RESERVE_BYTES: u64 = 1024 * 1024;
+pub(in crate::store) const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Size above which the check takes a second or more.
 const CHECKED_SOON_MEBIBYTES: u64 = 128;
 /// Longest wait for another program's transaction.

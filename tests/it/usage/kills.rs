@@ -77,7 +77,7 @@ impl World {
             let enough = number * each + dice.throw(each as u64) as usize + 1;
             submits.wait_for(enough);
             operator.give_away(&[self.admin]);
-            if submits.total > REACHED_BY_SCANS {
+            if submits.total > MANY_TASKS {
                 // Orphans that are listed now are given away before the list of this process is lost.
                 let_pass(ADOPTED_WITHIN);
                 operator.give_away(&[self.admin]);
@@ -353,8 +353,8 @@ enum TaskState {
 pub(crate) const CLIENTS: usize = 8;
 /// A key of the same account that the gateway does not have.
 const STRANGER_KEY: &str = "sk-stranger-93b1c07d52e84fa6";
-/// Newest tasks that a scan for orphans reads. Of more, the older ones must be given away while they are within its reach.
-const REACHED_BY_SCANS: usize = 30_000;
+/// From so many tasks on, orphans are given away before each kill too: the gateway lists no more than 10,000.
+const MANY_TASKS: usize = 30_000;
 /// Time in which the gateway may adopt a task by itself.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
 /// A task that nobody polls is asked for after a minute. More tasks take longer.
