@@ -197,7 +197,9 @@ impl OrphanScan {
             && run.missed.is_some_and(|missed| !is_back_at(missed))
             && self.parked.is_none();
         self.failures = 0;
-        self.completed = self.completed.max(Some(run.began_at));
+        if run.parts == 0 {
+            self.completed = Some(run.began_at);
+        }
         let reached = if is_last && !run.rows.has_gaps { Some(SystemTime::UNIX_EPOCH) } else { in_order };
         let rest = ScannedRows { has_gaps: run.rows.has_gaps, ..ScannedRows::default() };
         let done = CompleteScan {
