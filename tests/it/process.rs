@@ -262,8 +262,9 @@ fn a_signal_drains_and_ends_with_0() {
         process.signal(name);
         eventually("it has stopped accepting", || std::net::TcpStream::connect(address).is_err());
         go.send(()).expect("heard");
-        let got = client.answer();
-        assert_eq!((got.text().as_str(), got.field("connection").as_deref()), ("late", Some("close")));
+        // The answer may come before the connection's task has learnt of the drain, and then it announces no close.
+        assert_eq!(client.answer().text(), "late");
+        assert_eq!(client.rest(), b"");
         let (status, printed) = process.end();
         assert_eq!(status.code(), Some(0), "{printed}");
     }
