@@ -13,7 +13,7 @@ use crate::dashscope::task_list::TaskPage;
 #[derive(Debug)]
 pub(super) struct OrphanScan {
     run: Option<OrphanScanRun>,
-    /// A scan that is long, and that goes on after the one that runs.
+    /// A long scan, which goes on after the one that runs.
     parked: Option<OrphanScanRun>,
     /// Start of the last scan; at first the start of the account's poller.
     began: Instant,
@@ -32,7 +32,7 @@ struct OrphanScanRun {
     began_at: SystemTime,
     /// The scan may end with a page that has a task older than this.
     back_to: SystemTime,
-    /// A long scan goes on until it has a task older than this; `None` if nothing is missed that may be further back.
+    /// A long scan goes on until it has a task older than this; `None` if there is no lost submit to look for.
     missed: Option<SystemTime>,
     /// Number of tasks on a page: what was asked for, and then what the first page shows.
     size: usize,
@@ -189,7 +189,7 @@ impl OrphanScan {
         if !is_over && !is_at_part {
             return None;
         }
-        // What is missed may be further back, and the rest of the list tells it where each part is older than the last.
+        // The scan goes on for a lost submit that is further back, while each part shows older tasks than the last.
         let goes_on = !is_over
             && run.oldest_told.is_none_or(|told| run.oldest.is_some_and(|oldest| oldest < told))
             && run.parts + 1 < MOST_PARTS
@@ -229,7 +229,7 @@ impl OrphanScan {
         self.began = now.checked_sub(times.every).map_or(self.began, |began| began + pause);
     }
 
-    /// Leaves a long scan: what it has not read yet can't be judged.
+    /// Gives up the scans that are under way: while orphans find no room, nothing can be judged.
     pub(super) fn leave(&mut self) {
         self.run = None;
         self.parked = None;

@@ -11,7 +11,7 @@ use super::orphan_scan::OrphanScan;
 pub(super) struct OrphanWatch {
     pub(super) scan: OrphanScan,
     pub(super) orphans: OrphanList,
-    /// The last scans, the one last that has told something last.
+    /// The last scans, in the order in which they last told something.
     pub(super) passes: Vec<SearchPass>,
     /// A scan has come to its end at which nobody has looked yet.
     pub(super) is_news: bool,

@@ -103,7 +103,8 @@ impl SentSubmits {
         self.in_doubt.retain(|_, submit| submit.lost_at.is_none_or(|lost| !is_over(lost)));
     }
 
-    /// Time at which the first lost submit was sent that is still in doubt, and `is_missed` with the time of its loss.
+    /// Time at which the first lost submit was sent that is still in doubt and of which `is_missed` is true, which gets the
+    /// submit and the time of its loss.
     pub(super) fn first_lost(
         &self,
         is_missed: impl Fn(&DoubtfulSubmit, SystemTime) -> bool,

@@ -215,7 +215,8 @@ impl Drop for Transaction<'_> {
 
 /// SQLite's own threshold of an automatic checkpoint: 4 MiB of the log.
 const CHECKPOINT_PAGES: usize = 1_000;
-/// The same while the disk is full: a claim alone in its commit writes some pages, and the reserve has room for 256.
+/// Pages of the log after which it is copied while the disk is full: a claim alone in its commit writes some five pages,
+/// and the reserve has room for 256.
 const RESERVED_PAGES: usize = 16;
 const PAGE_BYTES: u64 = 4_096;
 /// New task rows for each written page: a page of 4 KiB has some twenty, and their index takes as much.
